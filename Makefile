@@ -40,7 +40,7 @@ doctor: $(STAMP)  ## what this machine has, and which presets fit on it
 
 requirements:  ## pin every dependency again, from the ranges in pyproject.toml
 	@test -n "$(UV)" || { echo "make requirements needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
 clean:  ## remove what was generated; keeps .venv
