@@ -1,0 +1,40 @@
+"""Every script answers --help, and a mistyped flag is an error that names the right one."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted(
+    str(path.relative_to(REPOSITORY))
+    for room in ("train", "eval", "data_prep", "benchmarks")
+    for path in (REPOSITORY / room).glob("*.py")
+)
+
+
+def run(script: str, arguments: list[str], monkeypatch, capsys) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a script, run inside this process: libraries are imported only once."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(script, run_name="__main__")
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_and_mistyped_flag(script, monkeypatch, capsys):
+    status, out, _ = run(script, ["--help"], monkeypatch, capsys)
+    assert status == 0
+    flags = [flag for flag in re.findall(r"--[a-z][a-z_]{3,}", out) if flag != "--help"]
+    assert flags, f"{script} --help names no flag"
+    flag = max(flags, key=len)
+
+    mistyped = flag[:-2] + flag[-1] + flag[-2] + "x"
+    status, out, err = run(script, [mistyped, "1"], monkeypatch, capsys)
+    assert status == 2
+    assert mistyped in out + err
+    assert flag in out + err  # the suggestion
