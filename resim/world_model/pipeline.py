@@ -1,0 +1,275 @@
+"""ReSimPipeline: 0.8 s of history + waypoints -> 4 s of future video, for as many rounds as there are trajectories."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+from resim.clip import NUM_HISTORY_FRAMES, NUM_WAYPOINTS, command_of, prompt_for
+from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS, DiffusionConfig, guidance_weight
+from resim.world_model.latents import decode_latents, encode_frames
+from resim.world_model.lora import has_lora, load_lora, save_lora, without_lora
+from resim.world_model.model import WorldModel
+from resim.world_model.text import PromptEncoder
+from resim.world_model.trajectory_encoder import TrajectoryEncoder
+from resim.world_model.transformer import ReSimTransformer3DModel
+
+LORA_FOLDER = "transformer_lora"
+Generators = torch.Generator | list[torch.Generator]
+StepCallback = Callable[["ReSimPipeline", int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+
+
+def make_scheduler(config: DiffusionConfig) -> CogVideoXDPMScheduler:
+    """CogVideoX's second-order SDE DPM solver on the training schedule."""
+    return CogVideoXDPMScheduler(
+        num_train_timesteps=config.num_timesteps,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule="scaled_linear",
+        snr_shift_scale=config.snr_shift,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+    )
+
+
+@dataclass
+class ReSimOutput(BaseOutput):
+    """``frames``: uint8 (B, 9 + 40 R, H, W, 3), or latents (B, 3 + 10 R, C, h, w) for ``output_type="latent"``.
+
+    R is the number of rounds. The first 9 frames (3 latents) are the history that was given.
+    """
+
+    frames: np.ndarray | torch.Tensor
+
+
+class ReSimPipeline(DiffusionPipeline):
+    """Tokenizer, T5, VAE, transformer, trajectory encoder and scheduler as one diffusers pipeline."""
+
+    model_cpu_offload_seq = "text_encoder->trajectory_encoder->transformer->vae"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: T5EncoderModel,
+        vae: AutoencoderKLCogVideoX,
+        transformer: ReSimTransformer3DModel,
+        trajectory_encoder: TrajectoryEncoder,
+        scheduler: CogVideoXDPMScheduler,
+    ):
+        super().__init__()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=transformer,
+            trajectory_encoder=trajectory_encoder,
+            scheduler=scheduler,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None) -> "ReSimPipeline":
+        """Load a checkpoint folder, with its LoRA adapter if it has one. Raises FileNotFoundError naming the file."""
+        folder = Path(folder)
+        if not (folder / "model_index.json").is_file():
+            raise FileNotFoundError(
+                f"{folder / 'model_index.json'} does not exist: give the folder of a ReSim checkpoint"
+            )
+        # Resolved, so that a relative folder cannot be read as a name on the hub.
+        pipeline = super().from_pretrained(
+            str(folder.resolve()), torch_dtype=torch_dtype, use_safetensors=True, local_files_only=True
+        )
+        if (folder / LORA_FOLDER).is_dir():
+            load_lora(pipeline.transformer, folder / LORA_FOLDER)
+        return pipeline
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that ``from_pretrained`` reads; the LoRA adapter goes beside the transformer it adapts."""
+        folder = Path(folder)
+        if not has_lora(self.transformer):
+            return super().save_pretrained(folder, safe_serialization=True)
+        adapted = self.transformer
+        save_lora(adapted, folder / LORA_FOLDER)
+        try:
+            self.register_modules(transformer=without_lora(adapted))
+            super().save_pretrained(folder, safe_serialization=True)
+        finally:
+            self.register_modules(transformer=adapted)
+
+    @property
+    def world_model(self) -> WorldModel:
+        """The module that training wraps, over this pipeline's weights."""
+        return WorldModel(self.transformer, self.trajectory_encoder)
+
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """The memoised text encoder over this pipeline's T5."""
+        return PromptEncoder(self.tokenizer, self.text_encoder, self.transformer.config.max_text_seq_length)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        history: np.ndarray | torch.Tensor,
+        waypoints: np.ndarray | list[np.ndarray | None] | None = None,
+        *,
+        prompt: str | list[str] | None = None,
+        num_rounds: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 6.0,
+        generator: Generators | None = None,
+        output_type: str = "np",
+        callback_on_step_end: StepCallback | None = None,
+    ) -> ReSimOutput:
+        """Imagine the future.
+
+        Args:
+            history: uint8 (9, H, W, 3) or (B, 9, H, W, 3), RGB at 10 Hz; the last frame is t = 0.
+            waypoints: (8, 3) or (B, 8, 3) [x_m, y_m, heading_rad] at 0.5 .. 4.0 s in the ego frame at t = 0; None for
+                the action-free mode; a list for a rollout, one entry per round, each in the ego frame where its round
+                begins.
+            prompt: replaces the default, which is the scene prompt with the command sentence of the waypoints.
+            num_rounds: only with ``waypoints=None``: how many action-free rounds (default 1).
+            num_inference_steps: must divide the 1000 training steps.
+            guidance_scale: s of w(i) = 1 + s (1 - cos(pi (i/n)^5)) / 2; 0 switches guidance off.
+            generator: one generator, or one per batch entry; equal seeds give equal noise.
+            output_type: 'np' or 'pt' for uint8 frames, 'latent' for latents.
+            callback_on_step_end: called as (pipeline, step, timestep, {'latents'}); may return replaced latents.
+
+        Raises ValueError naming the argument that has the wrong shape or value.
+        """
+        history_BTCHW = self._check_history(history)
+        batch = len(history_BTCHW)
+        rounds = self._check_waypoints(waypoints, batch, num_rounds)
+        self._check_options(num_inference_steps, output_type)
+
+        context = encode_frames(self.vae, history_BTCHW.to(self._execution_device))
+        latents, decoded = [context], []
+        with self.progress_bar(total=len(rounds) * num_inference_steps) as progress:
+            for round_waypoints in rounds:
+                embeds = self._encode_prompts(prompt, round_waypoints, batch)
+                future = self._denoise(
+                    context, embeds, round_waypoints, num_inference_steps, guidance_scale, generator,
+                    callback_on_step_end, progress,
+                )  # fmt: skip
+                latents.append(future)
+                if output_type != "latent":
+                    frames = decode_latents(self.vae, torch.cat([context, future], dim=1))
+                    decoded.append(frames[:, NUM_HISTORY_FRAMES:].cpu())
+                context = future[:, -NUM_CONTEXT_LATENTS:]
+        self.maybe_free_model_hooks()
+        if output_type == "latent":
+            return ReSimOutput(frames=torch.cat(latents, dim=1))
+        frames = torch.cat([history_BTCHW.cpu(), *decoded], dim=1).permute(0, 1, 3, 4, 2).contiguous()
+        return ReSimOutput(frames=frames if output_type == "pt" else frames.numpy())
+
+    def _denoise(
+        self,
+        context: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        waypoints: np.ndarray | None,
+        num_steps: int,
+        guidance_scale: float,
+        generator: Generators | None,
+        callback: StepCallback | None,
+        progress,
+    ) -> torch.Tensor:
+        """Denoise one round; returns the future latents (B, 10, C, h, w)."""
+        batch, device = len(context), context.device
+        has_waypoints = torch.full((batch,), waypoints is not None, device=device)
+        paths = np.zeros((batch, NUM_WAYPOINTS, 3)) if waypoints is None else waypoints
+        inputs = {
+            "context_BFCHW": context,
+            "prompt_embeds_BLD": prompt_embeds,
+            "waypoints_B83": torch.as_tensor(paths, dtype=torch.float32, device=device),
+            "has_waypoints_B": has_waypoints,
+            "context_timestep_B": torch.zeros(batch, dtype=torch.int64, device=device),
+        }
+        if guidance_scale > 0:  # second half of the batch: no text, no trajectory
+            inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
+            inputs["prompt_embeds_BLD"][batch:] = self.prompt_encoder([""] * batch)
+            inputs["has_waypoints_B"][batch:] = False
+
+        shape = (batch, NUM_LATENTS - NUM_CONTEXT_LATENTS, *context.shape[2:])
+        x = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        self.scheduler.set_timesteps(num_steps, device=device)
+        previous, timesteps = None, self.scheduler.timesteps
+        for i, t in enumerate(timesteps):
+            noisy = torch.cat([x, x]) if guidance_scale > 0 else x
+            v = self.world_model(noisy_BFCHW=noisy, timestep_B=t.expand(len(noisy)), **inputs).float()
+            if guidance_scale > 0:
+                conditional, unconditional = v.chunk(2)
+                v = unconditional + guidance_weight(i, num_steps, guidance_scale) * (conditional - unconditional)
+            before = timesteps[i - 1] if i > 0 else None
+            x, previous = self.scheduler.step(v, previous, t, before, x, generator=generator, return_dict=False)
+            x = x.float()
+            if callback is not None:
+                x = callback(self, i, int(t), {"latents": x}).get("latents", x)
+            progress.update()
+        return x.to(context.dtype)
+
+    def _encode_prompts(self, prompt: str | list[str] | None, waypoints: np.ndarray | None, batch: int) -> torch.Tensor:
+        if isinstance(prompt, str):
+            prompts = [prompt] * batch
+        elif prompt is not None:
+            prompts = prompt
+        elif waypoints is None:
+            prompts = [prompt_for(None)] * batch
+        else:
+            prompts = [prompt_for(command_of(path)) for path in waypoints]
+        if len(prompts) != batch:
+            raise ValueError(f"prompt: {len(prompts)} given for a batch of {batch}")
+        return self.prompt_encoder(prompts)
+
+    def _check_history(self, history: np.ndarray | torch.Tensor) -> torch.Tensor:
+        history = torch.as_tensor(history)
+        history = history[None] if history.ndim == 4 else history
+        if history.ndim != 5 or history.shape[1] != NUM_HISTORY_FRAMES or history.shape[-1] != 3:
+            raise ValueError(f"history must be (B, 9, H, W, 3), got {tuple(history.shape)}")
+        if history.dtype != torch.uint8:
+            raise ValueError(f"history must be uint8 RGB in 0..255, got {history.dtype}")
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1) * self.transformer.config.patch_size
+        if history.shape[2] % factor or history.shape[3] % factor:
+            raise ValueError(
+                f"history's height and width must be multiples of {factor}, got {tuple(history.shape[2:4])}"
+            )
+        return history.permute(0, 1, 4, 2, 3)
+
+    @staticmethod
+    def _check_waypoints(
+        waypoints: np.ndarray | list[np.ndarray | None] | None, batch: int, num_rounds: int | None
+    ) -> list[np.ndarray | None]:
+        """One (B, 8, 3) array or None per round."""
+        if waypoints is None:
+            return [None] * (1 if num_rounds is None else num_rounds)
+        if num_rounds is not None:
+            raise ValueError("num_rounds goes with waypoints=None; otherwise give a list with one trajectory per round")
+        rounds: list[np.ndarray | None] = []
+        for entry in waypoints if isinstance(waypoints, list) else [waypoints]:
+            if entry is None:
+                rounds.append(None)
+                continue
+            path = np.asarray(entry, dtype=np.float32)
+            path = np.repeat(path[None], batch, axis=0) if path.ndim == 2 else path
+            if path.shape != (batch, NUM_WAYPOINTS, 3):
+                raise ValueError(f"waypoints must be (8, 3) or ({batch}, 8, 3), got {np.shape(entry)}")
+            if not np.isfinite(path).all():
+                raise ValueError("waypoints hold NaN or infinity")
+            rounds.append(path)
+        return rounds
+
+    def _check_options(self, num_inference_steps: int, output_type: str) -> None:
+        total = self.scheduler.config.num_train_timesteps
+        if num_inference_steps < 1 or total % num_inference_steps:
+            raise ValueError(
+                f"num_inference_steps must divide {total} (4, 5, 8, 10, 20, 25, 50 ..), got {num_inference_steps}"
+            )
+        if output_type not in ("np", "pt", "latent"):
+            raise ValueError(f"output_type must be 'np', 'pt' or 'latent', got {output_type!r}")
