@@ -1,0 +1,111 @@
+"""Cached VAE latents of a store: posterior mean and standard deviation per clip, bound to the VAE that made them.
+
+``latents/<shard>.safetensors`` holds ``mean`` and ``std`` (clips of that shard, F, C, h, w) in bfloat16;
+``latents/index.json`` the VAE's fingerprint, its scaling factor, the frame size, and the fingerprint of the store.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from resim.data.store import ClipStore, sha256_of
+
+LATENTS_FOLDER = "latents"
+# uint8 frames (T, H, W, 3) -> posterior mean and standard deviation, each (F, C, h, w), not scaled
+Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def vae_fingerprint(folder: Path | str) -> str:
+    """sha256 over a VAE's config and weights: which latents belong to it. Raises FileNotFoundError without weights."""
+    folder = Path(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no VAE here (config.json and *.safetensors)")
+    config = json.loads((folder / "config.json").read_text())
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}  # not the library's version
+    hashes = [json.dumps(settings, sort_keys=True), *(sha256_of(file) for file in weights)]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def write_latents(
+    store: ClipStore,
+    encode: Encode,
+    *,
+    fingerprint: str,
+    scaling_factor: float,
+    height_px: int,
+    width_px: int,
+    overwrite: bool = False,
+) -> Path:
+    """Encode every clip of ``store`` at (height_px, width_px) into its ``latents/`` folder, whole or not at all.
+
+    Raises FileExistsError where there are latents and not ``overwrite``.
+    """
+    final = store.path / LATENTS_FOLDER
+    if final.exists() and not overwrite:
+        raise FileExistsError(f"{final} exists already; give --overwrite to make the latents again")
+    partial = store.path / (LATENTS_FOLDER + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    progress = tqdm(total=len(store), desc="encode", unit="clip")
+    for shard in store.shards:
+        posteriors = []
+        for index in store.clips_of[shard]:
+            posteriors.append(encode(torch.from_numpy(store.read_frames(index, height_px, width_px))))
+            progress.update()
+        mean, std = (torch.stack(part).to("cpu", torch.bfloat16) for part in zip(*posteriors, strict=True))
+        save_file({"mean": mean, "std": std}, partial / f"{Path(shard).stem}.safetensors")
+    progress.close()
+    meta = {"vae": fingerprint, "scaling_factor": scaling_factor, "height_px": height_px, "width_px": width_px}
+    (partial / "index.json").write_text(json.dumps(meta | {"store": store.fingerprint}, indent=1))
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    return final
+
+
+class LatentCache:
+    """The cached latents of a store, opened for reading.
+
+    Raises FileNotFoundError where there are none, ValueError where they were made by another VAE, from other clips, or
+    at another frame size.
+    """
+
+    def __init__(self, store: ClipStore, *, fingerprint: str, height_px: int, width_px: int) -> None:
+        self._folder = store.path / LATENTS_FOLDER
+        if not (self._folder / "index.json").is_file():
+            raise FileNotFoundError(f"{store.path}: no cached latents; make them with data_prep/cache_latents.py")
+        meta: dict[str, Any] = json.loads((self._folder / "index.json").read_text())
+        wanted = {"vae": fingerprint, "store": store.fingerprint, "height_px": height_px, "width_px": width_px}
+        for key, value in wanted.items():
+            if meta[key] != value:
+                raise ValueError(
+                    f"{self._folder}: stale, made with {key} {meta[key]}, needed {value}; "
+                    "make them again with data_prep/cache_latents.py --overwrite"
+                )
+        self.scaling_factor = float(meta["scaling_factor"])
+        self._places = {
+            index: (Path(shard).stem, place)
+            for shard, indices in store.clips_of.items()
+            for place, index in enumerate(indices)
+        }
+
+    def read(self, index: int, seed: int) -> torch.Tensor:
+        """Latents (F, C, h, w) float32 of clip ``index``: a sample of the posterior, times the scaling factor.
+
+        A pure function of (index, seed). Only this clip's bytes are read.
+        """
+        shard, place = self._places[index]
+        with safe_open(self._folder / f"{shard}.safetensors", framework="pt") as file:
+            mean, std = (file.get_slice(name)[place].float() for name in ("mean", "std"))
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
+        return (mean + std * noise) * self.scaling_factor
