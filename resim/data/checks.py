@@ -90,8 +90,9 @@ def _check_heading_against_motion(
 
 
 def load_waypoints(path: Path | str) -> NDArray[np.float32]:
-    """Waypoints (8, 3) from JSON ([[x, y, heading], ..] or {"waypoints": [..]}) or CSV (header x_m,y_m,heading_rad or none).
+    """Waypoints (8, 3) from a file: JSON or CSV of 8 rows [x_m, y_m, heading_rad].
 
+    JSON is a list of rows or {"waypoints": rows}; CSV may begin with the header x_m,y_m,heading_rad.
     Raises FileNotFoundError, and ValueError as :func:`validate_waypoints` or for a file that is neither.
     """
     path = Path(path)

@@ -7,6 +7,7 @@ dropout) is drawn from (seed, n) alone, so a resumed run and any number of worke
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,13 +26,13 @@ HEADING_DROPOUT = 0.5  # heading column of the waypoints set to 0
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureEntry:
-    """One source of the mixture. ``weight`` multiplies its length; 0 leaves it out.
+    """One source of the mixture: a folder of clips. ``weight`` multiplies its length; 0 leaves it out.
 
     ``trajectory_dropout`` is the chance that a clip's waypoints are withheld; clips without waypoints have none anyway.
     """
 
     name: str
-    store: ClipStore
+    store: Path
     weight: float
     trajectory_dropout: float
     turn_repeats: int = 5
@@ -43,20 +44,22 @@ class MixtureEntry:
                 f"{self.trajectory_dropout} in [0, 1], turn_repeats {self.turn_repeats} >= 1"
             )
 
-    def epoch_clips(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Indices of this entry's clips in one epoch, unshuffled; a fraction of a repetition is drawn with ``rng``."""
-        turning = np.array([clip.command in ("left", "right") for clip in self.store.clips])
-        once = np.repeat(np.arange(len(self.store)), np.where(turning, self.turn_repeats, 1))
-        whole, fraction = divmod(self.weight, 1.0)
-        rest = rng.permutation(once)[: round(fraction * len(once))]
-        return np.concatenate([np.tile(once, int(whole)), rest])
+
+def epoch_clips(entry: MixtureEntry, clips: Sequence[Clip], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of one entry's clips in one epoch, not shuffled; a fraction of a repetition is drawn with ``rng``."""
+    turning = np.array([clip.command in ("left", "right") for clip in clips])
+    once = np.repeat(np.arange(len(clips)), np.where(turning, entry.turn_repeats, 1))
+    whole, fraction = divmod(entry.weight, 1.0)
+    rest = rng.permutation(once)[: round(fraction * len(once))]
+    return np.concatenate([np.tile(once, int(whole)), rest])
 
 
 class TrainingData(Dataset[Sample]):
     """Map-style dataset over the position n in the run, without end: use it with :class:`RankBatchSampler`.
 
     With ``use_latents`` samples hold cached latents, which must have been made by the VAE of ``vae_fingerprint`` at
-    (height_px, width_px); otherwise frames. Raises ValueError for an empty mixture or repeated entry names.
+    (height_px, width_px); otherwise frames. Raises as ClipStore and LatentCache, and ValueError
+    for an empty mixture or repeated entry names.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class TrainingData(Dataset[Sample]):
         names = [entry.name for entry in self.entries]
         if len(set(names)) != len(names):
             raise ValueError(f"mixture entries must have different names, got {', '.join(names)}")
+        self.stores = tuple(ClipStore(entry.store) for entry in self.entries)
         self.seed, self.height_px, self.width_px = seed, height_px, width_px
         self.text_dropout, self.command_dropout, self.heading_dropout = text_dropout, command_dropout, heading_dropout
         self._caches: list[LatentCache] | None = None
@@ -83,8 +87,8 @@ class TrainingData(Dataset[Sample]):
             if vae_fingerprint is None:
                 raise ValueError("cached latents belong to a VAE: use_latents needs vae_fingerprint")
             self._caches = [
-                LatentCache(entry.store, fingerprint=vae_fingerprint, height_px=height_px, width_px=width_px)
-                for entry in self.entries
+                LatentCache(store, fingerprint=vae_fingerprint, height_px=height_px, width_px=width_px)
+                for store in self.stores
             ]
         self._order = (0, self._draw_order(0))  # the epoch drawn last, kept only for speed
         self.epoch_length = len(self.epoch_order(0))
@@ -93,7 +97,7 @@ class TrainingData(Dataset[Sample]):
 
     def _draw_order(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, epoch])
-        clips = [entry.epoch_clips(rng) for entry in self.entries]
+        clips = [epoch_clips(entry, store.clips, rng) for entry, store in zip(self.entries, self.stores, strict=True)]
         pairs = [np.stack([np.full(len(c), e), c], axis=1) for e, c in enumerate(clips)]
         return rng.permutation(np.concatenate(pairs).astype(np.int64))
 
@@ -107,21 +111,22 @@ class TrainingData(Dataset[Sample]):
         """Per entry: its number of clips, how often they come in an epoch, and its share of the epoch."""
         counts = np.bincount(self.epoch_order(0)[:, 0], minlength=len(self.entries))
         return {
-            entry.name: {"clips": len(entry.store), "per_epoch": int(n), "share": float(n / self.epoch_length)}
-            for entry, n in zip(self.entries, counts, strict=True)
+            entry.name: {"clips": len(store), "per_epoch": int(n), "share": float(n / self.epoch_length)}
+            for entry, store, n in zip(self.entries, self.stores, counts, strict=True)
         }
 
     def __getitem__(self, n: int) -> Sample:
         epoch, place = divmod(n, self.epoch_length)
         e, c = (int(i) for i in self.epoch_order(epoch)[place])
-        entry, clip = self.entries[e], self.entries[e].store.clips[c]
+        entry, store = self.entries[e], self.stores[e]
+        clip = store.clips[c]
         rng = np.random.default_rng([self.seed, epoch, place, 1])
         chances = rng.random(4)  # always all four, so that changing one dropout leaves the others' draws alone
         latent_seed = int(rng.integers(2**62))
         has_waypoints = clip.waypoints is not None and bool(chances[0] >= entry.trajectory_dropout)
         frames = latents = None
         if self._caches is None:
-            frames_THWC = entry.store.read_frames(c, self.height_px, self.width_px)
+            frames_THWC = store.read_frames(c, self.height_px, self.width_px)
             frames = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2).contiguous()
         else:
             latents = self._caches[e].read(c, latent_seed)
