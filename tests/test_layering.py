@@ -12,19 +12,20 @@ ROOMS = ("resim", "train", "eval", "data_prep", "benchmarks")
 # Rows from left to right, each with its rooms; a room is one or more module prefixes. A module may import from its own
 # room and from any row to its left. A new module must be given its place here.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("resim.geometry",),
+    ("resim.geometry", "resim.files"),
     ("resim.scene", "resim.clip"),
     ("resim.manoeuvres", "resim.data", "resim.simulation", "resim.world_model.diffusion"),
     (
         "resim.world_model.trajectory_encoder resim.world_model.transformer resim.world_model.model "
-        "resim.world_model.lora resim.world_model.text resim.world_model.latents",
+        "resim.world_model.lora resim.world_model.text resim.world_model.vae resim.world_model.latents",
     ),
     ("resim.world_model.losses", "resim.reward"),
     ("resim.world_model.pipeline", "resim.inverse_dynamics"),
     ("resim.scoring", "resim.metrics"),
-    ("resim.overlay resim.report",),
+    ("resim.overlay resim.report resim.futures",),
     ("resim.config resim.presets",),
-    ("resim.checkpoint resim.training", "resim.doctor resim.cli"),
+    ("resim.checkpoint resim.training",),
+    ("resim.doctor resim.cli",),
     ("train", "eval", "data_prep", "benchmarks"),
 )
 PACKAGES = {"resim", "resim.world_model"}  # nothing but a docstring and constants, so anyone may import them

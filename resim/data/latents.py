@@ -6,7 +6,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from resim.data.store import ClipStore, sha256_of
+from resim.data.store import ClipStore
+from resim.files import new_folder, sha256_of
 
 LATENTS_FOLDER = "latents"
+INDEX_NAME = "index.json"
 # uint8 frames (T, H, W, 3) -> posterior mean and standard deviation, each (F, C, h, w), not scaled
 Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -50,26 +51,19 @@ def write_latents(
     Raises FileExistsError where there are latents and not ``overwrite``.
     """
     final = store.path / LATENTS_FOLDER
-    if final.exists() and not overwrite:
-        raise FileExistsError(f"{final} exists already; give --overwrite to make the latents again")
-    partial = store.path / (LATENTS_FOLDER + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir()
-    progress = tqdm(total=len(store), desc="encode", unit="clip")
-    for shard in store.shards:
-        posteriors = []
-        for index in store.clips_of[shard]:
-            posteriors.append(encode(torch.from_numpy(store.read_frames(index, height_px, width_px))))
-            progress.update()
-        mean, std = (torch.stack(part).to("cpu", torch.bfloat16) for part in zip(*posteriors, strict=True))
-        save_file({"mean": mean, "std": std}, partial / f"{Path(shard).stem}.safetensors")
-    progress.close()
     meta = {"vae": fingerprint, "scaling_factor": scaling_factor, "height_px": height_px, "width_px": width_px}
-    (partial / "index.json").write_text(json.dumps(meta | {"store": store.fingerprint}, indent=1))
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
+    with (
+        new_folder(final, marker=INDEX_NAME, overwrite=overwrite) as folder,
+        tqdm(total=len(store), desc=f"encode {store.path.name}", unit="clip") as progress,
+    ):
+        for shard, indices in store.clips_of.items():
+            posteriors = []
+            for index in indices:
+                posteriors.append(encode(torch.from_numpy(store.read_frames(index, height_px, width_px))))
+                progress.update()
+            mean, std = (torch.stack(part).to("cpu", torch.bfloat16) for part in zip(*posteriors, strict=True))
+            save_file({"mean": mean, "std": std}, folder / f"{Path(shard).stem}.safetensors")
+        (folder / INDEX_NAME).write_text(json.dumps(meta | {"store": store.fingerprint}, indent=1))
     return final
 
 
@@ -82,9 +76,9 @@ class LatentCache:
 
     def __init__(self, store: ClipStore, *, fingerprint: str, height_px: int, width_px: int) -> None:
         self._folder = store.path / LATENTS_FOLDER
-        if not (self._folder / "index.json").is_file():
+        if not (self._folder / INDEX_NAME).is_file():
             raise FileNotFoundError(f"{store.path}: no cached latents; make them with data_prep/cache_latents.py")
-        meta: dict[str, Any] = json.loads((self._folder / "index.json").read_text())
+        meta: dict[str, Any] = json.loads((self._folder / INDEX_NAME).read_text())
         wanted = {"vae": fingerprint, "store": store.fingerprint, "height_px": height_px, "width_px": width_px}
         for key, value in wanted.items():
             if meta[key] != value:

@@ -5,10 +5,9 @@ size and every shard's size and sha256. ``shards/*.mp4`` hold the clips one afte
 on. ``latents/`` is optional, see ``data.latents``.
 """
 
-import hashlib
 import json
-import shutil
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, NUM_WAYPOINTS, Clip, Infractions, command_of
 from resim.data.checks import validate_waypoints
 from resim.data.video import Frames, VideoWriter, open_video, read_clip, resize_and_crop
+from resim.files import new_folder, sha256_of
 from resim.geometry import Camera
 
 SCHEMA_VERSION = 1
@@ -50,37 +50,26 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class StoreWriter:
     """Writes a store beside ``path`` and renames it into place when the ``with`` block ends without error.
 
-    Raises FileExistsError for an existing ``path`` without ``overwrite``, and with it too where that is not a store.
+    On entry raises FileExistsError for an existing ``path`` without ``overwrite``, and with it where that is no store.
     """
 
     def __init__(
         self, path: Path | str, *, source: str, height_px: int, width_px: int, overwrite: bool = False, crf: int = 10
     ) -> None:
         self.path = Path(path)
-        if self.path.exists():
-            if not overwrite:
-                raise FileExistsError(f"{self.path} exists already; give another folder or --overwrite")
-            if not (self.path / INDEX_NAME).is_file() and any(self.path.iterdir()):
-                raise FileExistsError(f"{self.path} is not a store of clips; it will not be overwritten")
         self.source, self.height_px, self.width_px, self.crf = source, height_px, width_px, crf
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self.overwrite = overwrite
         self._rows: list[dict[str, Any]] = []
         self._ids: set[str] = set()
         self._video: VideoWriter | None = None
 
     def __enter__(self) -> "StoreWriter":
-        if self._partial.exists():  # what a killed run left
-            shutil.rmtree(self._partial)
-        (self._partial / "shards").mkdir(parents=True)
+        self._folder = ExitStack()
+        self._partial = self._folder.enter_context(new_folder(self.path, marker=INDEX_NAME, overwrite=self.overwrite))
+        (self._partial / "shards").mkdir()
         return self
 
     def add(
@@ -151,19 +140,15 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            if self._video is not None:
-                self._video.__exit__(kind, error, trace)
-            shutil.rmtree(self._partial)
-            return
-        self._close_shard()
-        if not self._rows:
-            shutil.rmtree(self._partial)
-            raise ValueError(f"{self.path}: no clip was added; nothing is written")
-        self._write_index()
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self._partial.rename(self.path)
+        with self._folder:  # removes what was written when something below raises
+            if error is not None:
+                if self._video is not None:
+                    self._video.__exit__(kind, error, trace)
+                raise error
+            self._close_shard()
+            if not self._rows:
+                raise ValueError(f"{self.path}: no clip was added; nothing is written")
+            self._write_index()
 
     def _write_index(self) -> None:
         shards = {
