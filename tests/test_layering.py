@@ -12,7 +12,7 @@ ROOMS = ("resim", "train", "eval", "data_prep", "benchmarks")
 # Rows from left to right, each with its rooms; a room is one or more module prefixes. A module may import from its own
 # room and from any row to its left. A new module must be given its place here.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("resim.geometry", "resim.files"),
+    ("resim.geometry", "resim.files", "resim.entry_point"),
     ("resim.scene", "resim.clip"),
     ("resim.manoeuvres", "resim.data", "resim.simulation", "resim.world_model.diffusion"),
     (
