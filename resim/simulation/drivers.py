@@ -1,0 +1,156 @@
+"""How the ego is driven: one control law, and a plan that says where a driver departs from the expert.
+
+The expert follows its route by pure pursuit (Coulter 1992), chooses its speed by IDM and obeys the lights. A non-expert is
+the same law with parts replaced: the path moved sideways, accelerations or curvatures from preset sets, leads or lights
+ignored. A plan holds from t = 0 on, so that drivers part at once from a common history.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resim.geometry import points_to_frame, wrap_angle
+from resim.scene import LightState
+from resim.simulation.roads import LANE_WIDTH_M
+from resim.simulation.scenario import EGO_LENGTH_M, REAR_AXLE_TO_CENTER_M, Path, Scenario
+from resim.simulation.traffic import Obstacles, ego_gap, gap_to_light, idm_accel
+from resim.simulation.vehicle import steer_for_curvature
+
+FloatArray = NDArray[np.floating]
+
+DRIVERS = (
+    "expert",
+    "swerve_left",
+    "swerve_right",
+    "drift_off_road",
+    "late_brake",
+    "hard_brake",
+    "run_light",
+    "rear_end",
+    "wrong_way",
+    "random",
+)
+ACCEL_PRESETS_MPS2 = (-6.0, -3.0, 0.0, 2.0, 3.0)
+CURVATURE_PRESETS_1PM = (-0.12, -0.05, -0.02, 0.0, 0.02, 0.05, 0.12)
+MAX_LATERAL_MPS2 = 6.0  # what tyres give a non-expert
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a driver does differently from the expert; the default is the expert.
+
+    ``left_m`` moves the path followed, reached at ``left_rate_mps``. ``accel_mps2`` and ``curvature_1pm``, where given,
+    replace the speed and the steering control: one value per second, the last one held.
+    """
+
+    left_m: float = 0.0
+    left_rate_mps: float = np.inf
+    accel_mps2: tuple[float, ...] | None = None
+    curvature_1pm: tuple[float, ...] | None = None
+    max_lateral_mps2: float = np.inf
+
+
+def opposite_lane_left_m(scenario: Scenario, along_m: float) -> float | None:
+    """How far left of the ego's path, 15 m ahead, the nearest lane of the opposite direction runs; None without one."""
+    pose = scenario.ego_path.pose_at(along_m + 15.0)
+    best_m = None
+    for lane in scenario.road.lanes:
+        points_m = points_to_frame(lane.centerline_m, pose)
+        nearest = int(np.argmin(np.abs(points_m[:, 0]) + 0.1 * np.abs(points_m[:, 1])))
+        step = np.diff(points_m[max(0, nearest - 1) : nearest + 2], axis=0).sum(axis=0)
+        left_m = float(points_m[nearest, 1])
+        opposite = abs(points_m[nearest, 0]) < 2.0 and step[0] < -0.8 * np.hypot(*step)
+        if opposite and 1.0 < left_m < 6 * LANE_WIDTH_M and (best_m is None or left_m < best_m):
+            best_m = left_m
+    return best_m
+
+
+def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
+    """The plan of ``driver`` from t = 0 on, with the ego ``along_m`` down its path. ValueError for an unknown driver."""
+    if driver not in DRIVERS:
+        raise ValueError(f"unknown driver {driver!r}; choose one of {', '.join(DRIVERS)}")
+    if driver == "expert":
+        return Plan()
+    if driver in ("swerve_left", "swerve_right"):
+        side = 1.0 if driver == "swerve_left" else -1.0
+        accel = tuple(rng.choice([(0.0,), (1.0,), (-1.5,), (0.0, 0.0, -3.0)][i]) for i in [rng.integers(4)])
+        return Plan(left_m=side * rng.uniform(3.5, 8.0), accel_mps2=accel, max_lateral_mps2=MAX_LATERAL_MPS2)
+    if driver == "drift_off_road":
+        return Plan(left_m=-rng.uniform(6, 14), left_rate_mps=rng.uniform(1.8, 3.5), max_lateral_mps2=MAX_LATERAL_MPS2)
+    if driver == "wrong_way":
+        left_m = opposite_lane_left_m(scenario, along_m)
+        if left_m is None:  # turn round in the road
+            return Plan(accel_mps2=(-2.0, 0.0), curvature_1pm=(0.12,), max_lateral_mps2=MAX_LATERAL_MPS2)
+        return Plan(left_m=left_m, accel_mps2=(rng.choice([0.0, 1.5]),), max_lateral_mps2=MAX_LATERAL_MPS2)
+    if driver == "random":
+        return Plan(
+            accel_mps2=tuple(rng.choice(ACCEL_PRESETS_MPS2, 2).repeat(2)),
+            curvature_1pm=tuple(rng.choice(CURVATURE_PRESETS_1PM, 2).repeat(2)),
+            max_lateral_mps2=MAX_LATERAL_MPS2,
+        )
+    accel_mps2 = {
+        "late_brake": (3.0, 3.0, -8.0),
+        "hard_brake": (-rng.uniform(4, 8),),
+        "run_light": (2.5, 2.5, 1.0, 0.0),
+        "rear_end": (3.5, 3.5, 3.5, 1.0),
+    }[driver]
+    return Plan(accel_mps2=accel_mps2, max_lateral_mps2=MAX_LATERAL_MPS2)
+
+
+class EgoDriver:
+    """Carries out a plan. Holds only where along its path the ego is, which moves forward with it."""
+
+    def __init__(self, path: Path, along_m: float) -> None:
+        self.path = path
+        self.along_m = along_m  # of the rear axle
+
+    def locate(self, state: FloatArray) -> None:
+        """Move ``along_m`` to the path point nearest to the rear axle, searching near the last one."""
+        near = np.arange(int(self.along_m) - 8, int(self.along_m) + 12).clip(0, len(self.path.points_m) - 1)
+        index = int(near[np.argmin(((self.path.points_m[near] - state[:2]) ** 2).sum(-1))])
+        heading_rad = self.path.headings_rad[index]
+        ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
+        self.along_m = index + float(np.clip((state[:2] - self.path.points_m[index]) @ ahead, -1, 1))
+
+    def control(
+        self, plan: Plan, state: FloatArray, elapsed_s: float, obstacles: Obstacles, ego_owner: int, light: int
+    ) -> tuple[float, float]:
+        """(accel_mps2, steer_rad) wanted ``elapsed_s`` after the plan began; ``light`` is the state of its light."""
+        self.locate(state)
+        second = int(elapsed_s + 1e-6)
+        if plan.accel_mps2 is None:
+            accel_mps2 = self._expert_accel(state, obstacles, ego_owner, light)
+        else:
+            accel_mps2 = plan.accel_mps2[min(second, len(plan.accel_mps2) - 1)]
+        if plan.curvature_1pm is None:
+            left_m = np.sign(plan.left_m) * min(abs(plan.left_m), plan.left_rate_mps * max(elapsed_s, 0.5))
+            curvature = self._pursue(state, left_m)
+        else:
+            curvature = plan.curvature_1pm[min(second, len(plan.curvature_1pm) - 1)]
+        limit = plan.max_lateral_mps2 / max(state[3], 1.0) ** 2
+        return accel_mps2, steer_for_curvature(float(np.clip(curvature, -limit, limit)))
+
+    def _pursue(self, state: FloatArray, left_m: float) -> float:
+        """Curvature of the circle through the axle and the point ahead on the path moved ``left_m`` to its left."""
+        lookahead_m = float(np.clip(0.5 * state[3] + 2.0, 4.0, 10.0))
+        target = self.path.pose_at(self.along_m + lookahead_m, left_m)
+        x_m, y_m = points_to_frame(target[:2], state[:3])
+        if x_m < 0 and abs(float(wrap_angle(target[2] - state[2]))) > np.pi / 2:
+            return 0.0
+        return float(2 * y_m / (x_m**2 + y_m**2))
+
+    def _expert_accel(self, state: FloatArray, obstacles: Obstacles, ego_owner: int, light: int) -> float:
+        center_m = self.along_m + REAR_AXLE_TO_CENTER_M
+        gap_m, lead_mps = ego_gap(self.path, center_m, obstacles, ego_owner)
+        front_m = self.path.stop_m - center_m - EGO_LENGTH_M / 2
+        line_m = gap_to_light(np.array([front_m]), state[3:4], np.array([light]))[0] if light else np.inf
+        index = min(int(self.along_m + 0.5), len(self.path.points_m) - 1)
+        both = idm_accel(
+            np.full(2, state[3]), np.full(2, self.path.speed_mps[index]), np.array([gap_m, line_m]),
+            np.array([lead_mps, 0.0]), max_accel_mps2=1.5, comfortable_brake_mps2=2.0, time_gap_s=1.4,
+        )  # fmt: skip
+        return float(both.min())
+
+
+NO_LIGHT = int(LightState.UNKNOWN)

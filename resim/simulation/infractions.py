@@ -1,0 +1,139 @@
+"""What went wrong in a drive, and the score in [0, 1] that follows from it.
+
+The score is a product of penalty factors. From the CARLA leaderboard (version 1 and 2, "infraction penalties"): collision
+with a pedestrian 0.50, with a vehicle 0.60, with something still 0.65; red light 0.70; a minimum speed not kept 0.70;
+leaving one's lanes counts by its share of the way: 1 - share. Here that share is taken twice: of the way driven off the
+road, and of the way driven against the lane's direction (the leaderboard has only one test for both).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resim.clip import Infractions
+from resim.geometry import wrap_angle
+from resim.scene import Building, LightState, Scene, Tree
+from resim.simulation.roads import headings_of, inside
+
+FloatArray = NDArray[np.floating]
+
+COLLISION_FACTORS = {"pedestrian": 0.50, "vehicle": 0.60, "static": 0.65}
+RED_LIGHT_FACTOR = 0.70
+TOO_SLOW_FACTOR = 0.70
+TOO_SLOW_PROGRESS = 0.5  # of the reference distance
+WRONG_WAY_S = 1.0  # against the lane for at least so long
+TREE_TRUNK_M = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """The first thing the ego touched: 'pedestrian' (cyclists too), 'vehicle' or 'static', and the track if it is one."""
+
+    kind: str
+    track_index: int | None
+
+
+def box_corners(pose: FloatArray, length_m: FloatArray | float, width_m: FloatArray | float) -> FloatArray:
+    """Corners (..., 4, 2) of boxes centred at poses (..., 3), counter-clockwise from the front left."""
+    pose, half_l, half_w = np.asarray(pose), np.asarray(length_m) / 2, np.asarray(width_m) / 2
+    ahead = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1) * half_l[..., None]
+    left = np.stack([-np.sin(pose[..., 2]), np.cos(pose[..., 2])], -1) * half_w[..., None]
+    xy = pose[..., :2]
+    return np.stack([xy + ahead + left, xy - ahead + left, xy - ahead - left, xy + ahead - left], axis=-2)
+
+
+def boxes_overlap(corners_a: FloatArray, corners_b: FloatArray) -> NDArray[np.bool_]:
+    """Whether rectangles (..., 4, 2) overlap, by separating axes; touching counts. Leading dimensions broadcast."""
+    overlap = np.array(True)
+    for corners in (corners_a, corners_b):
+        for edge in (corners[..., 0, :] - corners[..., 1, :], corners[..., 1, :] - corners[..., 2, :]):
+            a, b = ((c * edge[..., None, :]).sum(-1) for c in (corners_a, corners_b))
+            overlap = overlap & (a.min(-1) <= b.max(-1)) & (b.min(-1) <= a.max(-1))
+    return overlap
+
+
+def still_corners(buildings: tuple[Building, ...], trees: tuple[Tree, ...]) -> FloatArray:
+    """Corners (N, 4, 2) of buildings and tree trunks."""
+    poses = [b.pose for b in buildings] + [np.r_[t.xy_m, 0.0] for t in trees]
+    lengths = np.array([b.length_m for b in buildings] + [TREE_TRUNK_M] * len(trees))
+    widths = np.array([b.width_m for b in buildings] + [TREE_TRUNK_M] * len(trees))
+    return box_corners(np.array(poses).reshape(-1, 3), lengths, widths)
+
+
+def off_road(corners_m: FloatArray, drivable: tuple[FloatArray, ...]) -> NDArray[np.bool_]:
+    """Whether at least two corners of each box (..., 4, 2) lie off the drivable surface."""
+    on = np.zeros(corners_m.shape[:-1], dtype=bool)
+    for polygon in drivable:
+        on |= inside(corners_m, polygon)
+    return (~on).sum(-1) >= 2
+
+
+def against_lane(poses: FloatArray, scene: Scene) -> NDArray[np.bool_]:
+    """Which poses (T, 3) head against every lane they are on: within half a width of a lane, more than 120 degrees off."""
+    with_lane = np.zeros(len(poses), dtype=bool)
+    against = np.zeros(len(poses), dtype=bool)
+    for lane in scene.lanes:
+        d = poses[:, None, :2] - lane.centerline_m
+        square = (d**2).sum(-1)
+        nearest = square.argmin(-1)
+        heading = headings_of(lane.centerline_m)[nearest]
+        step = d[np.arange(len(poses)), nearest]
+        side_m = np.abs(-np.sin(heading) * step[:, 0] + np.cos(heading) * step[:, 1])
+        on = (side_m < lane.width_m / 2) & (square.min(-1) < lane.width_m**2)
+        angle = np.abs(wrap_angle(poses[:, 2] - heading))
+        against |= on & (angle > np.deg2rad(120))
+        with_lane |= on & (angle <= np.deg2rad(120))
+    return against & ~with_lane
+
+
+def ran_red_light(scene: Scene, first_step: int) -> bool:
+    """Whether the ego's front bumper crossed a stop line of its own direction while that light was red."""
+    poses, half_m = scene.ego.poses[first_step:], scene.ego.length_m / 2
+    front = poses[:, :2] + half_m * np.stack([np.cos(poses[:, 2]), np.sin(poses[:, 2])], -1)
+    for light in scene.lights:
+        ahead = np.array([np.cos(light.heading_rad), np.sin(light.heading_rad)])
+        a, b = light.stop_line_m
+        along = (front - a) @ ahead
+        across = (front - a) @ (b - a) / np.sum((b - a) ** 2)
+        red = light.states[first_step + 1 :] == LightState.RED
+        crossed = (along[:-1] < 0) & (along[1:] >= 0) & (across[1:] >= 0) & (across[1:] <= 1)
+        if np.any(crossed & red & (np.cos(poses[1:, 2] - light.heading_rad) > 0.5)):
+            return True
+    return False
+
+
+def judge(scene: Scene, *, first_step: int, contact: Contact | None, reference_m: float) -> Infractions:
+    """Infractions of the ego's executed drive from ``first_step`` (t = 0) on.
+
+    ``reference_m`` is how far the expert drives in the same scenario and time: progress is measured against it, and a
+    drive of less than half of it without a collision is too slow. A reference under 1 m (waiting) counts as full progress.
+    """
+    poses = scene.ego.poses[first_step:]
+    steps_m = np.hypot(*np.diff(poses[:, :2], axis=0).T)
+    driven_m = float(steps_m.sum())
+    progress = 1.0 if reference_m < 1.0 else min(1.0, driven_m / reference_m)
+    off = off_road(box_corners(poses, scene.ego.length_m, scene.ego.width_m), scene.drivable)
+    against = against_lane(poses, scene)
+    wrong_way = bool(against.sum() * scene.dt_s >= WRONG_WAY_S)
+    red_light = ran_red_light(scene, first_step)
+    too_slow = contact is None and progress < TOO_SLOW_PROGRESS
+
+    def share(flags: NDArray[np.bool_]) -> float:
+        return float(steps_m[flags[1:]].sum() / driven_m) if driven_m > 0.1 else float(flags.any())
+
+    score = 1.0
+    score *= COLLISION_FACTORS[contact.kind] if contact else 1.0
+    score *= RED_LIGHT_FACTOR if red_light else 1.0
+    score *= TOO_SLOW_FACTOR if too_slow else 1.0
+    score *= 1.0 - share(off)
+    score *= 1.0 - share(against) if wrong_way else 1.0
+    return Infractions(
+        collision=contact is not None,
+        off_road=bool(off.any()),
+        red_light=red_light,
+        wrong_way=wrong_way,
+        too_slow=too_slow,
+        progress=progress,
+        score=score,
+    )

@@ -1,0 +1,209 @@
+"""Drive a scenario: scenario and driver in, a Scene of 49 steps with waypoints and infractions out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resim.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S, Infractions
+from resim.geometry import to_frame
+from resim.scene import Scene, Track, TrackKind, TrafficLight
+from resim.simulation.drivers import NO_LIGHT, EgoDriver, Plan, draw_plan
+from resim.simulation.infractions import Contact, box_corners, boxes_overlap, judge, still_corners
+from resim.simulation.scenario import (
+    DT_S,
+    EGO_HEIGHT_M,
+    EGO_LENGTH_M,
+    EGO_WIDTH_M,
+    REAR_AXLE_TO_CENTER_M,
+    Scenario,
+)
+from resim.simulation.traffic import Traffic
+from resim.simulation.vehicle import limit_control, step_bicycle
+
+FloatArray = NDArray[np.floating]
+
+NOW_STEP = NUM_HISTORY_FRAMES - 1  # t = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """One drive through a scenario. Poses are of the rear axle in the ego frame at t = 0 (step 8 of the scene).
+
+    ``executed_waypoints`` (8, 3) is what was driven; ``waypoints`` (8, 3) what was intended: the same driver's controls as
+    if nothing had been hit. They differ only after a collision. ``history_poses`` (9, 3) ends in zeros.
+    """
+
+    scene: Scene
+    driver: str
+    waypoints: NDArray[np.float32]
+    executed_waypoints: NDArray[np.float32]
+    history_poses: NDArray[np.float32]
+    infractions: Infractions
+
+
+def center_pose(state: FloatArray) -> FloatArray:
+    """Box centre pose (3,) of the ego from its rear axle state."""
+    heading_rad = state[2]
+    ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
+    return np.r_[state[:2] + REAR_AXLE_TO_CENTER_M * ahead, heading_rad]
+
+
+class Simulation:
+    """A scenario in motion: traffic, the ego as executed (``state``) and as intended (``intended``), and first contact."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.traffic = Traffic(scenario)
+        self.driver = EgoDriver(scenario.ego_path, scenario.ego_along_m)
+        self.state = scenario.ego_state.copy()
+        self.intended = scenario.ego_state.copy()
+        self.contact: Contact | None = None
+        self.step_index = 0
+        self._still_corners = still_corners(scenario.buildings, scenario.trees)
+
+    def step(self, plan: Plan, elapsed_s: float) -> None:
+        """Advance everything by DT_S, the ego under ``plan`` begun ``elapsed_s`` ago."""
+        lights = self.scenario.light_states[:, self.step_index]
+        obstacles = self.traffic.obstacles(self.state)
+        signal = self.scenario.ego_path.signal
+        light = int(lights[signal]) if signal >= 0 else NO_LIGHT
+        wanted = self.driver.control(plan, self.intended, elapsed_s, obstacles, self.traffic.count, light)
+        self.intended = step_bicycle(self.intended, *limit_control(self.intended, *wanted, DT_S), DT_S)
+        self.traffic.step(obstacles, lights)
+        self.step_index += 1
+        if self.contact is None:
+            self.state = self.intended
+            self._touch()
+
+    def _touch(self) -> None:
+        """Find the first contact; it stops the ego and whatever it ran into for good."""
+        ego = box_corners(center_pose(self.state), EGO_LENGTH_M, EGO_WIDTH_M)
+        boxes = box_corners(self.traffic.poses(), self.traffic.size_m[:, 0], self.traffic.size_m[:, 1])
+        hit = np.flatnonzero(boxes_overlap(ego, boxes) & self.traffic.valid())
+        if len(hit):
+            index = int(hit[0])
+            person = self.scenario.agents[index].kind != TrackKind.VEHICLE
+            self.contact = Contact(kind="pedestrian" if person else "vehicle", track_index=index)
+            self.traffic.stop(index)
+        elif np.any(boxes_overlap(ego, self._still_corners)):
+            self.contact = Contact(kind="static", track_index=None)
+        if self.contact is not None:
+            self.state = np.r_[self.state[:3], 0.0, self.state[4]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recording:
+    """Every step of a simulation: states (T, 5), agent poses (T, A, 3), speeds (T, A), presence (T, A)."""
+
+    executed: FloatArray
+    intended: FloatArray
+    poses: FloatArray
+    speeds_mps: FloatArray
+    valid: NDArray[np.bool_]
+    contact: Contact | None
+
+
+def _record(scenario: Scenario, driver: str, seed: int) -> _Recording:
+    """Let the expert drive the history and ``driver`` the rest."""
+    simulation, plan = Simulation(scenario), Plan()
+    rows: list[tuple] = []
+    for step in range(NUM_FRAMES):
+        traffic = simulation.traffic
+        rows.append((simulation.state, simulation.intended, traffic.poses(), traffic.speeds_mps(), traffic.valid()))
+        if step == NOW_STEP:
+            if simulation.contact is not None:
+                raise ValueError(f"scene {scenario.scene_id}: the ego collides before t = 0; choose another seed")
+            rng = np.random.default_rng([seed, *driver.encode(), *scenario.scene_id.encode()])
+            plan = draw_plan(driver, scenario, simulation.driver.along_m, rng)
+        if step + 1 < NUM_FRAMES:
+            simulation.step(plan, (step - NOW_STEP) * DT_S)
+    executed, intended, poses, speeds_mps, valid = (np.stack(column) for column in zip(*rows, strict=True))
+    return _Recording(
+        executed=executed,
+        intended=intended,
+        poses=poses,
+        speeds_mps=speeds_mps,
+        valid=valid,
+        contact=simulation.contact,
+    )
+
+
+def _scene(scenario: Scenario, recording: _Recording) -> Scene:
+    """The recording as a Scene; the ego is the last track."""
+    tracks = [
+        Track(
+            track_id=i,
+            kind=a.kind,
+            length_m=a.length_m,
+            width_m=a.width_m,
+            height_m=a.height_m,
+            poses=recording.poses[:, i],
+            speed_mps=recording.speeds_mps[:, i],
+            valid=recording.valid[:, i],
+        )
+        for i, a in enumerate(scenario.agents)
+    ]
+    ego = Track(
+        track_id=len(tracks),
+        kind=TrackKind.VEHICLE,
+        length_m=EGO_LENGTH_M,
+        width_m=EGO_WIDTH_M,
+        height_m=EGO_HEIGHT_M,
+        poses=np.stack([center_pose(state) for state in recording.executed]),
+        speed_mps=recording.executed[:, 3],
+        valid=np.ones(NUM_FRAMES, dtype=bool),
+    )
+    lights = tuple(
+        TrafficLight(
+            lane_ids=s.lane_ids,
+            stop_line_m=s.stop_line_m,
+            position_m=s.position_m,
+            heading_rad=s.heading_rad,
+            states=scenario.light_states[i, :NUM_FRAMES],
+        )
+        for i, s in enumerate(scenario.road.signals)
+    )
+    return Scene(
+        scene_id=scenario.scene_id,
+        dt_s=DT_S,
+        lanes=scenario.road.lanes,
+        road_edges=scenario.road.road_edges,
+        drivable=scenario.road.drivable,
+        road_lines=scenario.road.road_lines,
+        crosswalks=scenario.road.crosswalks,
+        lights=lights,
+        tracks=(*tracks, ego),
+        ego_index=len(tracks),
+        rear_axle_to_center_m=REAR_AXLE_TO_CENTER_M,
+        look=scenario.look,
+        buildings=scenario.buildings,
+        trees=scenario.trees,
+    )
+
+
+def _driven_m(states: FloatArray) -> float:
+    """Distance driven from t = 0 on."""
+    return float(np.hypot(*np.diff(states[NOW_STEP:, :2], axis=0).T).sum())
+
+
+def drive(scenario: Scenario, driver: str, *, seed: int = 0) -> Drive:
+    """Drive ``scenario`` with ``driver`` (one of drivers.DRIVERS); ``seed`` varies how a non-expert misbehaves.
+
+    Deterministic; the history (steps 0..8) is bit-identical for every driver and seed. Raises ValueError for an unknown
+    driver.
+    """
+    recording = _record(scenario, driver, seed)
+    expert = recording if driver == "expert" else _record(scenario, "expert", seed)
+    scene = _scene(scenario, recording)
+    now = recording.executed[NOW_STEP, :3]
+    rows = NOW_STEP + np.round(np.array(WAYPOINT_TIMES_S) / DT_S).astype(int)
+    infractions = judge(scene, first_step=NOW_STEP, contact=recording.contact, reference_m=_driven_m(expert.executed))
+    return Drive(
+        scene=scene,
+        driver=driver,
+        waypoints=to_frame(recording.intended[rows, :3], now).astype(np.float32),
+        executed_waypoints=to_frame(recording.executed[rows, :3], now).astype(np.float32),
+        history_poses=to_frame(recording.executed[: NOW_STEP + 1, :3], now).astype(np.float32),
+        infractions=infractions,
+    )
