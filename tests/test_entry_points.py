@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from resim.cli import main
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(
     str(path.relative_to(REPOSITORY))
@@ -38,3 +40,13 @@ def test_help_and_mistyped_flag(script, monkeypatch, capsys):
     assert status == 2
     assert mistyped in out + err
     assert flag in out + err  # the suggestion
+
+
+def test_the_resim_command(monkeypatch, capsys):
+    for arguments, expected_status, expected in ((["--help"], 0, "doctor"), (["doctor", "--jsn"], 2, "--json")):
+        monkeypatch.setattr(sys, "argv", ["resim", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert (stop.value.code or 0) == expected_status
+        out, err = capsys.readouterr()
+        assert expected in out + err

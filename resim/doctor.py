@@ -1,0 +1,190 @@
+"""``resim doctor``: what this machine has, and which training presets fit on it.
+
+The memory that a preset needs is counted, not measured: parameters of the real classes on the meta device times bytes,
+plus an estimate of the activations from what was measured on CogVideoX-2B.
+"""
+
+import json as json_format
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import av
+import psutil
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from rich.console import Console
+from rich.table import Table
+
+from resim.config import TrainConfig
+from resim.presets import PRESETS
+from resim.training.steps import choose_trainable
+from resim.world_model.diffusion import NUM_LATENTS
+from resim.world_model.lora import add_lora
+from resim.world_model.model import WorldModel
+from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
+from resim.world_model.transformer import ReSimTransformer3DModel
+
+GIB = 2**30
+NOTE = (
+    "Memory of each process, counted and not measured. Encoding frames while training takes more: cache the latents. "
+    "Full-size runs also keep the T5 text encoder, about 9 GiB, in each process's main memory."
+)
+LIBRARIES = ("accelerate", "deepspeed", "peft", "diffusers", "transformers", "decord", "av")
+CODECS = ("h264", "hevc", "av1")
+
+# Presets for images lower than this train the model of checkpoints/tiny, the others the size of CogVideoX-2B.
+FULL_SIZE_HEIGHT_PX = 256
+TINY_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny"
+
+# Bytes per token, layer and unit of width that the backward pass keeps in bf16, from CogVideoX-2B at batch 1: 58.6 GiB
+# (512x896) and 15.1 GiB (256x448) without gradient checkpointing, 2.9 and 0.7 GiB with it (plus one block at a time).
+ACTIVATION_BYTES = 46.4
+CHECKPOINTED_BYTES = 2.3
+PROCESS_GIB = 2.0  # libraries, and on a GPU its context and workspaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one process of a preset's training run holds in memory."""
+
+    parameters: int
+    trainable: int
+    state_gib: float  # weights, gradients, Adam's moments, EMA, frozen VAE
+    activations_gib: float
+
+    @property
+    def total_gib(self) -> float:
+        """All of it, with the process itself."""
+        return self.state_gib + self.activations_gib + PROCESS_GIB
+
+
+def doctor(*, json: bool = False) -> None:
+    """Print what this machine has and which presets fit on it.
+
+    Args:
+        json: print one JSON object instead of tables.
+    """
+    found = machine()
+    presets = [preset_row(name, preset(), found) for name, preset in PRESETS.items()]
+    if json:
+        print(json_format.dumps({"machine": found, "presets": presets}, indent=2))
+        return
+    console = Console(width=max(Console().width, 100))
+    table = Table("machine", "", show_edge=False)
+    for name, value in found.items():
+        table.add_row(name, as_text(value))
+    console.print(table, "")
+    table = Table(*presets[0], show_edge=False)
+    for row in presets:
+        table.add_row(*(as_text(value) for value in row.values()))
+    console.print(table, "", NOTE)
+
+
+def as_text(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {as_text(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return "; ".join(as_text(inner) for inner in value) or "none"
+    return "-" if value is None else str(value)
+
+
+def machine() -> dict[str, Any]:
+    """Versions, GPUs, cores, memory and disk in GiB, and which codecs PyAV reads and writes."""
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    shared = Path("/dev/shm")
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda_build": torch.version.cuda,
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / GIB, 1)} for gpu in gpus],
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "shared_memory_gib": round(shutil.disk_usage(shared).free / GIB, 1) if shared.is_dir() else None,
+        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
+        "codecs": {name: codec_support(name) for name in CODECS},
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def codec_support(name: str) -> str:
+    """'reads', 'writes', 'reads and writes' or 'absent': what PyAV can do with a codec."""
+    able = []
+    for mode, word in (("r", "reads"), ("w", "writes")):
+        try:
+            av.codec.Codec(name, mode)
+        except av.codec.codec.UnknownCodecError:
+            continue
+        able.append(word)
+    return " and ".join(able) or "absent"
+
+
+def preset_row(name: str, config: TrainConfig, found: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table of presets: what one process and each of eight hold, and whether ``found`` has room for it.
+
+    On a machine with several GPUs the run is taken to be sharded over all of them with ZeRO-2.
+    """
+    row: dict[str, Any] = {"preset": name, "size": f"{config.data.height_px}x{config.data.width_px}"}
+    if config.data.height_px < FULL_SIZE_HEIGHT_PX and not (TINY_MODEL / "model_index.json").is_file():
+        unknown = dict.fromkeys(("parameters_m", "trainable_m", "one_process_gib", "zero2_on_8_gib"))
+        return row | unknown | {"fits": "unknown: no checkpoints/tiny"}
+    gpus = found["gpus"]
+    available_gib = min((gpu["memory_gib"] for gpu in gpus), default=found["memory_gib"])
+    one = memory_need(config, num_processes=1)
+    here = memory_need(config, num_processes=max(1, len(gpus)))
+    return row | {
+        "parameters_m": round(one.parameters / 1e6, 1),
+        "trainable_m": round(one.trainable / 1e6, 1),
+        "one_process_gib": round(one.total_gib, 1),
+        "zero2_on_8_gib": round(memory_need(config, num_processes=8).total_gib, 1),
+        "fits": "yes" if here.total_gib <= available_gib else "no",
+    }
+
+
+def memory_need(config: TrainConfig, *, num_processes: int) -> Need:
+    """Memory of each of ``num_processes`` processes, sharded with ZeRO-2 when there are several."""
+    model, vae = meta_model(config)
+    trainable = sum(parameter.numel() for parameter in choose_trainable(model, config))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    mixed = config.mixed_precision == "bf16"
+    if num_processes == 1:  # float32 weights, gradients, two moments, EMA; bf16 copies of what learns
+        state = total * 4.0 + trainable * (4 + 8 + 4 + (2 if mixed else 0))
+    else:  # bf16 weights and the whole EMA on each; float32 weights, gradients and moments divided
+        state = total * 2 + trainable * 4 + trainable * (4 + 4 + 8) / num_processes
+    state += sum(parameter.numel() for parameter in vae.parameters()) * (2 if mixed else 4)
+
+    arch = model.transformer.config
+    patch_px = 2 ** (len(vae.config.block_out_channels) - 1) * arch.patch_size
+    video_tokens = NUM_LATENTS * (config.data.height_px // patch_px) * (config.data.width_px // patch_px)
+    tokens = video_tokens + arch.max_text_seq_length + NUM_TRAJECTORY_TOKENS
+    block = tokens * arch.num_attention_heads * arch.attention_head_dim * config.train_batch_size * (1 if mixed else 2)
+    if config.gradient_checkpointing:
+        activations = block * (arch.num_layers * CHECKPOINTED_BYTES + ACTIVATION_BYTES)
+    else:
+        activations = block * arch.num_layers * ACTIVATION_BYTES
+    return Need(parameters=total, trainable=trainable, state_gib=state / GIB, activations_gib=activations / GIB)
+
+
+def meta_model(config: TrainConfig) -> tuple[WorldModel, AutoencoderKLCogVideoX]:
+    """The world model and VAE that a preset trains with, on the meta device: shapes without storage."""
+    with torch.device("meta"):
+        if config.data.height_px >= FULL_SIZE_HEIGHT_PX:
+            transformer, vae = ReSimTransformer3DModel(), AutoencoderKLCogVideoX()
+            encoder = TrajectoryEncoder(text_embed_dim=transformer.config.text_embed_dim)
+        else:
+            transformer = empty_part(ReSimTransformer3DModel, "transformer")
+            vae = empty_part(AutoencoderKLCogVideoX, "vae")
+            encoder = empty_part(TrajectoryEncoder, "trajectory_encoder")
+        if config.trains == "everything":  # stage 3 goes on with the adapter of stage 2
+            add_lora(transformer, rank=config.lora_rank, alpha=config.lora_alpha)
+    return WorldModel(transformer, encoder), vae
+
+
+def empty_part(kind: Any, name: str) -> Any:
+    """A part of the tiny model from its config, without its weights."""
+    return kind.from_config(kind.load_config(TINY_MODEL / name))
