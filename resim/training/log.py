@@ -1,0 +1,108 @@
+"""The log of a training run: one row per interval in metrics.jsonl, the same numbers in tensorboard."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+NUM_BUCKETS = 10  # of timesteps
+
+
+class TrainLog:
+    """Collects losses clip by clip and writes their means by name, by timestep and by source."""
+
+    def __init__(self, folder: Path, accelerator: Accelerator, sources: Sequence[str], num_timesteps: int, step: int):
+        self.accelerator = accelerator
+        self.sources = tuple(sources)
+        self.num_timesteps = num_timesteps
+        self.rows: list[torch.Tensor] = []  # each (B, 2 + losses): timestep, source, losses
+        self.names: tuple[str, ...] = ()
+        self.started_s = time.perf_counter()
+        self.file = folder / METRICS_FILE
+        if accelerator.is_main_process:
+            drop_rows_after(self.file, step)
+            self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+
+    def record(self, losses: dict[str, torch.Tensor], timestep_B: torch.Tensor, source: Sequence[str]) -> None:
+        """Remember the losses (B,) of one forward pass."""
+        self.names = tuple(losses)
+        source_B = torch.tensor([self.sources.index(name) for name in source], device=timestep_B.device)
+        columns = (timestep_B, source_B, *(loss.detach() for loss in losses.values()))
+        self.rows.append(torch.stack([column.float() for column in columns], dim=1))
+
+    def write_interval(
+        self, step: int, grad_norm: float, learning_rate: float, loss_weights: dict[str, float]
+    ) -> float:
+        """Average what was recorded since the last call, on all processes, into one row; returns the mean loss."""
+        rows = self.accelerator.gather(torch.cat(self.rows)).cpu()
+        self.rows = []
+        now_s = time.perf_counter()
+        timestep, source, losses = rows[:, 0], rows[:, 1].long(), rows[:, 2:]
+        total = losses @ torch.tensor([loss_weights[name] for name in self.names])
+        bucket = (timestep * NUM_BUCKETS / self.num_timesteps).long()
+        row = {
+            "loss": total.mean().item(),
+            "loss_by_name": dict(zip(self.names, losses.mean(dim=0).tolist(), strict=True)),
+            "loss_by_timestep": {
+                f"{i * self.num_timesteps // NUM_BUCKETS:03d}": total[bucket == i].mean().item()
+                for i in range(NUM_BUCKETS)
+                if bool((bucket == i).any())
+            },
+            "loss_by_source": {
+                name: total[source == i].mean().item()
+                for i, name in enumerate(self.sources)
+                if bool((source == i).any())
+            },
+            "timestep_histogram": torch.bincount(bucket, minlength=NUM_BUCKETS).tolist(),
+            "mixture": {name: int((source == i).sum()) for i, name in enumerate(self.sources)},
+            "grad_norm": grad_norm,
+            "learning_rate": learning_rate,
+            "samples_per_s": len(rows) / (now_s - self.started_s),
+        }
+        self.started_s = now_s
+        self.write("train", step, row)
+        return row["loss"]
+
+    def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
+        """Append one row of ``kind`` ('train' or 'validation'); only the main process writes."""
+        if not self.accelerator.is_main_process:
+            return
+        with self.file.open("a") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **row}) + "\n")
+        for name, value in row.items():
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    self.tensorboard.add_scalar(f"{kind}_{name}/{key}", inner, step)
+            elif isinstance(value, int | float):
+                self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
+
+    def restart_clock(self) -> None:
+        """Leave the time since the last row (validation, saving) out of samples_per_s."""
+        self.started_s = time.perf_counter()
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self.accelerator.is_main_process:
+            self.tensorboard.close()
+
+
+def drop_rows_after(file: Path, step: int) -> None:
+    """Forget what an interrupted run logged beyond the checkpoint that is resumed from."""
+    if not file.is_file():
+        return
+    kept = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
+    aside = file.with_suffix(".partial")
+    aside.write_text("".join(line + "\n" for line in kept))
+    os.replace(aside, file)
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl. Raises FileNotFoundError when ``folder`` holds none."""
+    return [json.loads(line) for line in (Path(folder) / METRICS_FILE).read_text().splitlines()]

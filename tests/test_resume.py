@@ -1,0 +1,50 @@
+"""2 steps + resume to 4 is 4 uninterrupted steps, bit for bit, for a full and for a LoRA stage."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+from tiny_run import tiny_config, write_model, write_stores
+
+from train.train_world_model import train
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    return write_stores(tmp_path_factory.mktemp("stores"))
+
+
+def files_of(folder):
+    """Contents of every weight file below a checkpoint, and its progress."""
+    weights = {p.relative_to(folder).as_posix(): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
+    return weights, json.loads((folder / "training_state" / "progress.json").read_text())
+
+
+@pytest.mark.parametrize("trains", ["everything", "lora"])
+def test_two_steps_and_resume_to_four_equals_four(model, stores, tmp_path, trains):
+    whole = tiny_config(model, stores, tmp_path / "whole", trains=trains)
+    train(whole)
+    first = replace(whole, output_dir=tmp_path / "parts", max_train_steps=2)
+    train(first)
+    train(replace(first, max_train_steps=4, resume_from_checkpoint="latest"))
+
+    expected, expected_progress = files_of(whole.output_dir / "checkpoint-000004")
+    found, found_progress = files_of(first.output_dir / "checkpoint-000004")
+    assert found_progress == expected_progress == {"step": 4, "samples": 8, "num_processes": 1}
+    assert found.keys() == expected.keys()
+    assert ("transformer_lora/adapter_model.safetensors" in found) == (trains == "lora")
+    for file, tensors in expected.items():
+        for name, tensor in tensors.items():
+            assert tensor.equal(found[file][name]), f"{file}: {name}"
+
+    steps = [json.loads(line)["step"] for line in (first.output_dir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2, 2, 3, 4, 4]
+    before, _ = files_of(first.output_dir / "checkpoint-000002")
+    changed = "transformer_lora/adapter_model.safetensors" if trains == "lora" else "training_state/model.safetensors"
+    assert any(not tensor.equal(found[changed][name]) for name, tensor in before[changed].items())
