@@ -107,6 +107,8 @@ class Painter:
         lit = meshes.lit_states[chosen] == meshes.states[step, owners]
         glowing = lit | meshes.glowing[chosen]
         base = np.where(lit[:, None], meshes.lit_colours[chosen], meshes.colours[chosen])
+        fade = np.clip(3 * distance_m[owners] / meshes.reach_m[chosen] - 2, 0, 1)[:, None]
+        base += fade * (meshes.fade_colours[chosen] - base)
         sun_rad = self.sun_rad - self.axle_poses[step, 2]
         sun = np.array([0.6 * np.cos(sun_rad), 0.6 * np.sin(sun_rad), 0.8])
         length = np.linalg.norm(normal, axis=1) + 1e-9

@@ -14,9 +14,12 @@ from resim.simulation.painter_looks import Colour, Palette, lattice, mixed, scal
 
 WHITE: Colour = (232, 232, 228)
 YELLOW: Colour = (226, 178, 52)
-LINE_WIDTH_M = 0.16
+LINE_WIDTH_M = 0.2
 SNAP_M = 8.0  # canvases start and end on multiples of this, so that one place is painted alike in every clip
 FAR_M = 220.0  # beyond this the ground is haze
+# Canvases as (texel_m, reach_m, contrast of the texture), for large and for small images.
+FINE = ((0.05, 22.0, 1.0), (0.2, 80.0, 0.9), (0.8, FAR_M, 0.6))
+COARSE = ((0.1, 14.0, 1.0), (0.2, 45.0, 0.9), (0.8, FAR_M, 0.6))
 SHIFT = 4  # fixed-point bits of the coordinates that OpenCV draws
 
 
@@ -171,7 +174,7 @@ def _markings(scene: Scene, palette: Palette, canvas: Canvas) -> None:
             canvas.bars(segments(line.points_m), LINE_WIDTH_M, WHITE, palette.road)
         elif line.style == "double":
             points, left, _ = resampled(line.points_m, 1.5)
-            for offset_m in (-0.16, 0.16):
+            for offset_m in (-0.2, 0.2):
                 canvas.bars(segments(points + offset_m * left), LINE_WIDTH_M, YELLOW, palette.road)
         else:
             raise ValueError(f"road line style {line.style!r}: use 'solid', 'dashed' or 'double'")
@@ -202,24 +205,21 @@ class Ground:
         self.horizon_px = camera.cy_px - camera.fy_px * np.tan(camera.pitch_rad)
         self.first_row = int(np.clip(np.ceil(self.horizon_px), 0, camera.height_px))
         final_fx_px = camera.fx_px * final_width_px / camera.width_px
-        texel_m = 0.05 if final_fx_px > 160 else 0.1
         view_tan = 1.1 * camera.width_px / 2 / camera.fx_px
         poses = scene.ego_axle_poses()
         self.bands: list[tuple[Canvas, int, int, int]] = []
         bottom = camera.height_px
-        for level, contrast in enumerate((1.0, 0.9, 0.6)):
-            reach_m = min(1.25 * final_fx_px * texel_m, 30.0 * 4**level) if level < 2 else FAR_M
+        for texel_m, reach_m, contrast in FINE if final_fx_px > 160 else COARSE:
             corners = np.array([[0, 0], [reach_m, -reach_m * view_tan], [reach_m, reach_m * view_tan]])
             seen = np.concatenate([points_from_frame(corners, pose) for pose in poses])
             canvas = Canvas(seen.min(0) - 2.0, seen.max(0) + 2.0, texel_m)
             paint_canvas(scene, palette, canvas, contrast)
-            top = max(self.first_row, int(np.ceil(self._row(reach_m)))) if level < 2 else self.first_row
+            top = self.first_row if reach_m == FAR_M else max(self.first_row, int(np.ceil(self._row(reach_m))))
             if top < bottom:
                 length_m = self._ahead(top + 0.5) - self._ahead(top + 1.5)
                 samples = int(np.clip(np.ceil(length_m / (2.0 * texel_m)), 1, 6))
                 self.bands.append((canvas, top, bottom, samples))
                 bottom = top
-            texel_m *= 4
         self._light()
 
     def _ahead(self, row_px: FloatArray | float) -> FloatArray:

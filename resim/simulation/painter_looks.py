@@ -57,13 +57,13 @@ class Palette:
 PALETTES: dict[Look, Palette] = {
     Look.DAY: Palette(
         sky_top=(82, 138, 206), sky_low=(190, 214, 232), cloud=(246, 247, 250), cloud_cover=0.45,
-        skyline=(126, 150, 152), haze=(186, 204, 216), haze_length_m=170.0, ambient=0.74, sun=0.30, shadow=0.5,
+        skyline=(126, 150, 152), haze=(186, 204, 216), haze_length_m=140.0, ambient=0.74, sun=0.30, shadow=0.5,
         headlights=0.0, road=(112, 112, 116), verge=(104, 132, 70), sidewalk=(172, 166, 156), kerb=(206, 204, 198),
         window=(84, 104, 124), lit_windows=0.0,
     ),
     Look.DUSK: Palette(
         sky_top=(24, 32, 66), sky_low=(206, 120, 84), cloud=(92, 66, 92), cloud_cover=0.4,
-        skyline=(38, 36, 54), haze=(74, 62, 78), haze_length_m=130.0, ambient=0.27, sun=0.05, shadow=0.55,
+        skyline=(38, 36, 54), haze=(74, 62, 78), haze_length_m=120.0, ambient=0.27, sun=0.05, shadow=0.55,
         headlights=0.5, road=(106, 106, 116), verge=(96, 120, 78), sidewalk=(168, 162, 160), kerb=(206, 204, 200),
         window=(60, 70, 92), lit_windows=0.4,
     ),

@@ -19,6 +19,7 @@ from resim.simulation.painter_looks import Colour, Palette, mixed, pick, scaled,
 CORNERS = 8  # vertices stored per polygon; shorter ones repeat their last
 ALWAYS_M = 1e6
 DETAIL_M = 45.0  # wheels, pillars and faces are left out beyond this distance
+LAMPLIGHT: Colour = (255, 206, 120)
 BRAKING = 1  # owner state of a vehicle whose brake lamps are on
 OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4 + np.pi / 8), np.sin(np.arange(8) * np.pi / 4 + np.pi / 8)], -1)
 
@@ -36,6 +37,7 @@ class Meshes:
     glowing: NDArray[np.bool_]  # (P,) shines by itself also when not lit
     two_sided: NDArray[np.bool_]  # (P,)
     reach_m: NDArray[np.float32]  # (P,) drawn up to this distance
+    fade_colours: NDArray[np.float32]  # (P, 3) taken on towards that distance
     poses: FloatArray  # (T, O, 3) world
     valid: NDArray[np.bool_]  # (T, O)
     states: NDArray[np.int64]  # (T, O)
@@ -68,6 +70,7 @@ class _Builder:
         colour: Colour,
         *,
         reach_m: float = ALWAYS_M,
+        fades_to: Colour | None = None,
         lit: tuple[int, Colour] = (-1, (0.0, 0.0, 0.0)),
         glows: bool = False,
     ) -> None:
@@ -78,7 +81,8 @@ class _Builder:
         full[len(points) :] = full[len(points) - 1]
         two_sided = bool(full[:, 3:].any())
         owner = len(self.owners) - 1
-        self.polygons.append((full, len(points), owner, colour, lit[1], lit[0], glows, two_sided, reach_m))
+        fade = colour if fades_to is None else fades_to
+        self.polygons.append((full, len(points), owner, colour, lit[1], lit[0], glows, two_sided, reach_m, fade))
 
     def box(self, x: tuple, y: tuple, z: tuple, colour: Colour, faces: str = "fblrt") -> None:
         """Faces (front, back, left, right, top) of an upright box; ``x``, ``y``, ``z`` are (low, high)."""
@@ -114,8 +118,8 @@ class _Builder:
 
     def build(self, num_steps: int) -> Meshes:
         """The arrays."""
-        full, counts, owners, colours, lit_colours, lit_states, glowing, two_sided, reach = (
-            zip(*self.polygons, strict=True) if self.polygons else [()] * 9
+        full, counts, owners, colours, lit_colours, lit_states, glowing, two_sided, reach, fade = (
+            zip(*self.polygons, strict=True) if self.polygons else [()] * 10
         )
         n, t = len(self.owners), num_steps
         poses, valid = np.zeros((t, n, 3)), np.zeros((t, n), bool)
@@ -132,6 +136,7 @@ class _Builder:
             glowing=np.array(glowing, bool),
             two_sided=np.array(two_sided, bool),
             reach_m=np.array(reach, np.float32),
+            fade_colours=np.array(fade, np.float32).reshape(-1, 3),
             poses=poses, valid=valid, states=states, strides=strides,
             radii_m=np.array([owner[4] for owner in self.owners]),
         )  # fmt: skip
@@ -320,9 +325,14 @@ def _building(build: _Builder, building: Building, index: int) -> None:
             centre = points_from_frame(np.array([out_m, along_m]), np.array([x, y, angle]))
             build.own(np.array([*centre, angle]), panel_m)
             build.pane(0, (-panel_m / 2, panel_m / 2), (0, building.height_m), wall, True)
-            build.pane(0.01, (-panel_m / 2, panel_m / 2), (0, 0.7), scaled(wall, 0.7), True, reach_m=80.0)
+            build.pane(
+                0.01, (-panel_m / 2, panel_m / 2), (0, 0.7), scaled(wall, 0.7), True, reach_m=90.0, fades_to=wall
+            )
             for floor in range(floors):
                 lit = unit_hash(build.scene.scene_id, index, side, k, floor) < build.palette.lit_windows
                 z = floor * floor_m + 1.0
-                colour = (255.0, 206.0, 120.0) if lit else build.palette.window
-                build.pane(0.02, (-0.32 * panel_m, 0.32 * panel_m), (z, z + 1.6), colour, True, reach_m=90.0, glows=lit)
+                span, height = (-0.32 * panel_m, 0.32 * panel_m), (z, z + 1.6)
+                if lit:
+                    build.pane(0.02, span, height, LAMPLIGHT, True, glows=True)
+                else:
+                    build.pane(0.02, span, height, build.palette.window, True, reach_m=90.0, fades_to=wall)
