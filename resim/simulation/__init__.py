@@ -1,1 +1,1 @@
-"""The simulator: seeded scenes, traffic, expert and non-expert drivers, and a painter that turns a Scene into frames."""
+"""The simulator: seeded scenes, traffic, expert and non-expert drivers, and a painter of frames."""

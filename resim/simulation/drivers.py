@@ -1,8 +1,8 @@
 """How the ego is driven: one control law, and a plan that says where a driver departs from the expert.
 
-The expert follows its route by pure pursuit (Coulter 1992), chooses its speed by IDM and obeys the lights. A non-expert is
-the same law with parts replaced: the path moved sideways, accelerations or curvatures from preset sets, leads or lights
-ignored. A plan holds from t = 0 on, so that drivers part at once from a common history.
+The expert follows its route by pure pursuit (Coulter 1992), chooses its speed by IDM and obeys the lights. A
+non-expert is the same law with parts replaced: the path moved sideways, or accelerations and curvatures from presets,
+which heed neither leads nor lights. A plan holds from t = 0 on, so that drivers part at once from a common history.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def opposite_lane_left_m(scenario: Scenario, along_m: float) -> float | None:
 
 
 def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
-    """The plan of ``driver`` from t = 0 on, with the ego ``along_m`` down its path. ValueError for an unknown driver."""
+    """The plan of ``driver``, begun ``along_m`` down the ego's path. Raises ValueError for an unknown driver."""
     if driver not in DRIVERS:
         raise ValueError(f"unknown driver {driver!r}; choose one of {', '.join(DRIVERS)}")
     if driver == "expert":

@@ -13,7 +13,7 @@ from resim.simulation.junctions import intersection_map, roundabout_map
 from resim.simulation.roads import RoadMap, curve_map, headings_of, merge_map, resample, straight_map
 from resim.simulation.scenario import DT_S, Agent, Path, Scenario, path_along
 from resim.simulation.scenery import verge
-from resim.simulation.simulate import Simulation
+from resim.simulation.simulate import NOW_STEP, Simulation
 
 FloatArray = NDArray[np.floating]
 
@@ -264,20 +264,29 @@ def _warmed_up(scenario: Scenario) -> Scenario | None:
         agents[index] = replace(
             agents[index], along_m=float(traffic.along_m[row]), speed_mps=float(traffic.speed_mps[row])
         )
-    return replace(
+    warm = replace(
         scenario,
         agents=tuple(a for a, there in zip(agents, valid, strict=True) if there),
         light_states=scenario.light_states[:, WARM_UP_STEPS:],
         ego_state=simulation.state,
         ego_along_m=simulation.driver.along_m,
     )
+    return warm if _history_is_clean(warm) else None
+
+
+def _history_is_clean(scenario: Scenario) -> bool:
+    """Whether the expert reaches t = 0 without touching anything."""
+    simulation = Simulation(scenario)
+    for _ in range(NOW_STEP):
+        simulation.step(Plan(), 0.0)
+    return simulation.contact is None
 
 
 def generate_scenario(seed: int, *, kind: str | None = None, look: Look | None = None) -> Scenario:
     """The scenario of this seed: a pure function of its arguments; ``kind`` and ``look`` None are drawn from the seed.
 
-    The traffic has already run for some seconds at step 0. Where it caught the ego in a crash or standing still the same
-    seed's next draw is taken. Raises ValueError for an unknown kind.
+    The traffic has already run for some seconds at step 0. Where the ego crashed or stood still, the same seed's next
+    draw is taken. Raises ValueError for an unknown kind.
     """
     if kind is not None and kind not in MAPS:
         raise ValueError(f"unknown kind of scene {kind!r}; choose one of {', '.join(MAPS)}")
@@ -285,4 +294,4 @@ def generate_scenario(seed: int, *, kind: str | None = None, look: Look | None =
         scenario = _attempt(seed, attempt, kind, look)
         if scenario is not None:
             return scenario
-    raise RuntimeError(f"no usable scenario of kind {kind} in {MAX_ATTEMPTS} draws of seed {seed}; choose another seed")
+    raise ValueError(f"no usable scenario of kind {kind} in {MAX_ATTEMPTS} draws of seed {seed}; choose another seed")

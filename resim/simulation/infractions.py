@@ -1,9 +1,9 @@
 """What went wrong in a drive, and the score in [0, 1] that follows from it.
 
-The score is a product of penalty factors. From the CARLA leaderboard (version 1 and 2, "infraction penalties"): collision
-with a pedestrian 0.50, with a vehicle 0.60, with something still 0.65; red light 0.70; a minimum speed not kept 0.70;
-leaving one's lanes counts by its share of the way: 1 - share. Here that share is taken twice: of the way driven off the
-road, and of the way driven against the lane's direction (the leaderboard has only one test for both).
+The score is a product of penalty factors, those of the CARLA leaderboard ("Evaluation criteria"; the minimum
+speed is new in version 2.0): collision with a pedestrian 0.50, with a vehicle 0.60, with something still 0.65; red
+light 0.70; minimum speed not kept 0.70. Leaving the route's lanes there counts by its share of the way, as 1 - share.
+Here that share is taken twice: of the way driven off the road, and of the way driven against the lane's direction.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TREE_TRUNK_M = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Contact:
-    """The first thing the ego touched: 'pedestrian' (cyclists too), 'vehicle' or 'static', and the track if it is one."""
+    """The first thing the ego touched: 'pedestrian' (cyclists too), 'vehicle' or 'static'; which track, if one."""
 
     kind: str
     track_index: int | None
@@ -70,7 +70,7 @@ def off_road(corners_m: FloatArray, drivable: tuple[FloatArray, ...]) -> NDArray
 
 
 def against_lane(poses: FloatArray, scene: Scene) -> NDArray[np.bool_]:
-    """Which poses (T, 3) head against every lane they are on: within half a width of a lane, more than 120 degrees off."""
+    """Which poses (T, 3) are on a lane and head more than 120 degrees off it, and off every other lane they are on."""
     with_lane = np.zeros(len(poses), dtype=bool)
     against = np.zeros(len(poses), dtype=bool)
     for lane in scene.lanes:
@@ -106,8 +106,8 @@ def ran_red_light(scene: Scene, first_step: int) -> bool:
 def judge(scene: Scene, *, first_step: int, contact: Contact | None, reference_m: float) -> Infractions:
     """Infractions of the ego's executed drive from ``first_step`` (t = 0) on.
 
-    ``reference_m`` is how far the expert drives in the same scenario and time: progress is measured against it, and a
-    drive of less than half of it without a collision is too slow. A reference under 1 m (waiting) counts as full progress.
+    ``reference_m`` is how far the expert drives in the same scenario and time: progress is measured against it, and
+    less than half of it without a collision is too slow. A reference under 1 m (waiting) counts as full progress.
     """
     poses = scene.ego.poses[first_step:]
     steps_m = np.hypot(*np.diff(poses[:, :2], axis=0).T)

@@ -1,7 +1,7 @@
 """Junction maps: a four-way intersection with traffic lights, and a roundabout.
 
-Both stand on four arms around the origin. In an arm's own frame x runs outwards and y to the left, so its outbound lanes
-lie at negative y and its inbound lanes at positive y (right-hand traffic).
+Both stand on four arms around the origin. In an arm's own frame x runs outwards and y to the left, so its outbound
+lanes lie at negative y and its inbound lanes at positive y (right-hand traffic).
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ def _arm_pose(arm: int) -> FloatArray:
 
 
 def _arm(arm: int, start_m: float, count: int, shoulder_m: float, limit_mps: float) -> RoadMap:
-    """One arm from ``start_m`` outwards; ids arm * 10 + k outbound and arm * 10 + count + k inbound, k from the centre."""
+    """One arm from ``start_m`` outwards; lane ids arm * 10 + k outbound, arm * 10 + count + k inbound."""
     x_m = np.arange(start_m, ARM_LENGTH_M, 2.0)
     reference_m = points_from_frame(np.stack([x_m, 0 * x_m], -1), _arm_pose(arm))
     return road(reference_m, count, count, shoulder_m, limit_mps, first_id=arm * 10)
@@ -150,11 +150,11 @@ def roundabout_map(rng: np.random.Generator) -> RoadMap:
     edges, mouths, routes, right_kerbs, left_kerbs = [], [], [], [], []
     for a in range(4):
         frame = _arm_pose(a)
-        angle_rad, after_rad = frame[2], frame[2] + np.pi / 2
+        angle_rad, after_rad, after = frame[2], frame[2] + np.pi / 2, (a + 1) % 4
         ring = {
             100 + a: (_ring_arc(middle_m, angle_rad - join_rad, angle_rad + join_rad), (110 + a,)),
-            110 + a: (_ring_arc(middle_m, angle_rad + join_rad, after_rad - join_rad), (100 + (a + 1) % 4, 130 + (a + 1) % 4)),
-        }  # fmt: skip
+            110 + a: (_ring_arc(middle_m, angle_rad + join_rad, after_rad - join_rad), (100 + after, 130 + after)),
+        }
         inbound, outbound = lanes[a * 10 + 1], lanes[a * 10]
         entry_m = connect(_end_pose(inbound, -1), _circle_pose(middle_m, angle_rad + join_rad))
         exit_m = connect(_circle_pose(middle_m, angle_rad - join_rad), _end_pose(outbound, 0))
@@ -184,13 +184,16 @@ def roundabout_map(rng: np.random.Generator) -> RoadMap:
         ring_ids = [i for a in range(exit_arm) for i in ((110 + a,) if a == 0 else (100 + a, 110 + a))]
         route = (1, 120, *ring_ids, 130 + exit_arm, exit_arm * 10)
         routes.append(EgoRoute(lane_ids=route, start_m=(length_m - 30, length_m + 25)))
-    yields = [RoadLine(points_m=resample(_ring_arc(outer_m, a * np.pi / 2, a * np.pi / 2 + kerb_rad)), style="dashed") for a in range(4)]  # fmt: skip
+    give_way = []
+    for a in range(4):
+        arc_m = resample(_ring_arc(outer_m, a * np.pi / 2, a * np.pi / 2 + kerb_rad))
+        give_way.append(RoadLine(points_m=arc_m, style="dashed"))
     return join(
         arms,
         lanes=tuple(lanes.values()),
         road_edges=tuple(edges),
         drivable=(*(arm.drivable[0] for arm in arms), *quarters, *mouths),
-        road_lines=(*(line for arm in arms for line in arm.road_lines), *yields),
+        road_lines=(*(line for arm in arms for line in arm.road_lines), *give_way),
         ego_routes=tuple(routes),
         priority_lane_ids=frozenset([*range(100, 104), *range(110, 114)]),
     )

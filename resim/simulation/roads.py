@@ -1,7 +1,7 @@
 """Road maps made of polylines: the parts every map is built from, and the open roads (straight, curve, merge).
 
-Right-hand traffic. A road runs along a reference line; its forward lanes lie to the right of it. Road edges are directed
-so that the drivable surface lies to their left. Junctions are in ``junctions.py``.
+Right-hand traffic. A road runs along a reference line; its forward lanes lie to the right of it. Road edges are
+directed so that the drivable surface lies to their left. Junctions are in ``junctions.py``.
 """
 
 from dataclasses import dataclass, field, replace

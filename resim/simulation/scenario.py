@@ -52,8 +52,8 @@ class Path:
 class Agent:
     """Something besides the ego: it moves along ``path``, or stands at ``pose`` for good where that is None.
 
-    ``along_m`` and ``speed_mps`` are those at step 0. Vehicles and cyclists follow by IDM; pedestrians walk steadily, and
-    a negative ``along_m`` means that they still wait at the kerb.
+    ``along_m`` and ``speed_mps`` are those at step 0. Vehicles and cyclists follow by IDM; pedestrians walk steadily,
+    and a negative ``along_m`` means that they still wait at the kerb.
     """
 
     kind: TrackKind
@@ -71,7 +71,8 @@ class Agent:
 class Scenario:
     """The still world, the other road users at step 0, the lights' schedule, and the ego's start and route.
 
-    ``ego_state`` (5,) is vehicle.py's state at step 0, ``ego_along_m`` its axle's place on its path; ``light_states`` (lights, steps) covers the whole drive.
+    ``ego_state`` (5,) is vehicle.py's state at step 0 and ``ego_along_m`` the axle's place on ``ego_path``;
+    ``light_states`` (lights, steps) covers the whole drive.
     """
 
     scene_id: str

@@ -30,8 +30,8 @@ NOW_STEP = NUM_HISTORY_FRAMES - 1  # t = 0
 class Drive:
     """One drive through a scenario. Poses are of the rear axle in the ego frame at t = 0 (step 8 of the scene).
 
-    ``executed_waypoints`` (8, 3) is what was driven; ``waypoints`` (8, 3) what was intended: the same driver's controls as
-    if nothing had been hit. They differ only after a collision. ``history_poses`` (9, 3) ends in zeros.
+    ``executed_waypoints`` (8, 3) is what was driven; ``waypoints`` (8, 3) what was intended: the same driver's
+    controls as if nothing had been hit. They differ only after a collision. ``history_poses`` (9, 3) ends in zeros.
     """
 
     scene: Scene
@@ -50,7 +50,7 @@ def center_pose(state: FloatArray) -> FloatArray:
 
 
 class Simulation:
-    """A scenario in motion: traffic, the ego as executed (``state``) and as intended (``intended``), and first contact."""
+    """A scenario in motion: traffic, the ego as executed (``state``) and as ``intended``, and the first contact."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario

@@ -232,7 +232,7 @@ class Traffic:
 
 
 def ego_gap(path: Path, along_m: float, obstacles: Obstacles, ego_owner: int) -> tuple[float, float]:
-    """Gap from the ego's front bumper to the first obstacle on ``path``, and its speed; ``along_m`` is the ego's centre."""
+    """Gap from the ego's bumper to the first obstacle on ``path``, and its speed; the ego's centre is at `along_m`."""
     offsets = along_m + np.arange(0, LOOKAHEAD_M, WINDOW_STEP_M)
     window = np.clip((offsets / PATH_STEP_M).round().astype(np.int64), 0, len(path.points_m) - 1)
     gap_m, lead_mps = gap_ahead(

@@ -1,0 +1,121 @@
+"""Simulate, paint and store clips: the embedded source of training data. Clip n of scene seed s depends on s alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from resim.data.store import StoreWriter
+from resim.entry_point import run
+from resim.geometry import simulation_camera
+from resim.simulation.drivers import DRIVERS
+from resim.simulation.generator import generate_scenario
+from resim.simulation.painter import paint_clip
+from resim.simulation.simulate import drive
+
+DRIVER_STREAM = 1  # keeps the choice of drivers apart from the other draws made from a scene's seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateArgs:
+    """What to simulate."""
+
+    # The store to write.
+    output_dir: Path
+    # Clips in all.
+    num_clips: int = 100
+    # Seed of the first scene; scene i has seed + i, so that disjoint ranges of seeds share no scene.
+    seed: int = 0
+    # Size of the frames.
+    height: int = 64
+    width: int = 112
+    # Drivers to draw from, each scene its own; one given several times is drawn more often.
+    drivers: tuple[str, ...] = ("expert",)
+    # Clips made of each scene, by different drivers from the same history.
+    drivers_per_scene: int = 1
+    # Leave the waypoints, the command and the infractions out: video as a dash camera gives it.
+    without_waypoints: bool = False
+    # Name of the source in the store.
+    source: str = "simulation"
+    # Processes that simulate and paint.
+    num_workers: int = 2
+    # Replace the store of an earlier run.
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PaintedClip:
+    """Frames (49, H, W, 3) uint8 and the other arguments of StoreWriter.add."""
+
+    frames_THWC: NDArray[np.uint8]
+    fields: dict[str, Any]
+
+
+def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
+    """The clips of one scene: a pure function of the seed and the flags."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng([scene_seed, DRIVER_STREAM])
+    names = list(dict.fromkeys(rng.permutation(args.drivers).tolist()))[: args.drivers_per_scene]
+    scenario = generate_scenario(scene_seed)
+    camera = simulation_camera(args.height, args.width)
+    clips = []
+    for name in names:
+        result = drive(scenario, name, seed=scene_seed)
+        fields: dict[str, Any] = {"clip_id": f"{scenario.scene_id}-{name}", "scene_id": scenario.scene_id}
+        if not args.without_waypoints:
+            fields |= {
+                "driver": name,
+                "waypoints": result.waypoints,
+                "executed_waypoints": result.executed_waypoints,
+                "history_poses": result.history_poses,
+                "infractions": result.infractions,
+            }
+        clips.append(PaintedClip(paint_clip(result.scene, camera), fields | {"camera": camera}))
+    return clips
+
+
+@contextmanager
+def ordered_map(num_workers: int) -> Iterator[Any]:
+    """A lazy map that keeps the order: the built-in one, or one over processes."""
+    if num_workers == 1:
+        yield map
+        return
+    with get_context("spawn").Pool(num_workers) as pool:
+        yield pool.imap
+
+
+def simulate(args: Annotated[SimulateArgs, tyro.conf.arg(name="")]) -> None:
+    """Write a store of simulated clips."""
+    unknown = sorted(set(args.drivers) - set(DRIVERS))
+    if unknown or not args.drivers:
+        raise ValueError(f"--drivers {' '.join(unknown)}: unknown; choose from {', '.join(DRIVERS)}")
+    if min(args.num_clips, args.num_workers, args.drivers_per_scene, args.height, args.width) < 1 or args.seed < 0:
+        raise ValueError("--num_clips, --num_workers, --drivers_per_scene, --height, --width start at 1, --seed at 0")
+    if args.drivers_per_scene > len(set(args.drivers)):
+        raise ValueError(f"--drivers_per_scene {args.drivers_per_scene}: only {len(set(args.drivers))} drivers given")
+    scenes = range(args.seed, args.seed + -(-args.num_clips // args.drivers_per_scene))
+    writer = StoreWriter(
+        args.output_dir, source=args.source, height_px=args.height, width_px=args.width, overwrite=args.overwrite
+    )
+    with (
+        writer,
+        tqdm(total=args.num_clips, desc=f"simulate {args.output_dir.name}", unit="clip") as progress,
+        ordered_map(args.num_workers) as over,
+    ):
+        for clips in over(partial(simulate_scene, args=args), scenes):
+            for clip in clips[: args.num_clips - progress.n]:
+                writer.add(clip.frames_THWC, **clip.fields)
+                progress.update()
+
+
+if __name__ == "__main__":
+    run(simulate)
