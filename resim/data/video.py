@@ -23,6 +23,7 @@ from resim.clip import FPS, NUM_FRAMES
 Frames = NDArray[np.uint8]  # T H W C, RGB
 
 DEMUXERS = {".mp4": "mp4", ".mov": "mp4", ".m4v": "mp4", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
+MIN_DECORD_WIDTH_PX = 80  # decord 0.6 fails on some narrower frames (16, 24, 48, 72 pixels)
 NEAREST_TOLERANCE = 0.75  # a sampled frame may lie this fraction of the sampling interval from the time asked for
 
 
@@ -79,6 +80,7 @@ def _info(path: Path, container: Any) -> VideoInfo:
     length_s = container.duration / av.time_base if stream.duration is None else stream.duration * stream.time_base
     codec = stream.codec_context.codec.canonical_name
     starts_at_zero = stream.start_time == 0 and len(entries) > 0 and entries[0].timestamp == 0
+    wide_enough = stream.codec_context.width >= MIN_DECORD_WIDTH_PX
     return VideoInfo(
         path=path,
         codec=codec,
@@ -86,7 +88,7 @@ def _info(path: Path, container: Any) -> VideoInfo:
         height_px=stream.codec_context.height,
         fps=float(stream.average_rate),
         length_s=float(length_s),
-        prepared=codec == "h264" and starts_at_zero,
+        prepared=codec == "h264" and starts_at_zero and wide_enough,
     )
 
 
@@ -243,7 +245,7 @@ class VideoWriter:
         if kind is None and self.num_frames > 0:
             self._partial.replace(self.path)
             return
-        self._partial.unlink()
+        self._partial.unlink(missing_ok=True)  # made only with the first packet
         if kind is None:
             raise ValueError(f"{self.path}: no frame was written")
 
