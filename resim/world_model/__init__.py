@@ -1,0 +1,1 @@
+"""World model: trajectory encoder, transformer, diffusion maths, losses, pipeline."""

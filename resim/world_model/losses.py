@@ -54,7 +54,7 @@ def draw(latents_shape: torch.Size, generator: torch.Generator, config: Diffusio
 
 
 def diffusion_loss(v_pred: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Eq. 1 on the predicted latents (B, N, C, h, w) -> (B,): v-MSE, which is the x-MSE weighted by 1 / (1 - abar_t)."""
+    """Eq. 1 on the predicted latents (B, N, C, h, w) -> (B,): v-MSE, the x-MSE weighted by 1 / (1 - abar_t)."""
     return (v_pred.float() - v).square().flatten(1).mean(dim=1)
 
 

@@ -1,0 +1,146 @@
+"""The full-size model is CogVideoX-2B plus the listed parts, and starts out as CogVideoX bit for bit."""
+
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from tiny_models import TEXT_WIDTH, TRANSFORMER, randomise, tiny_world_model
+
+from resim.world_model import lora
+from resim.world_model.model import WorldModel, from_cogvideox, from_stock_transformer
+from resim.world_model.trajectory_encoder import TrajectoryEncoder
+from resim.world_model.transformer import ReSimTransformer3DModel, position_table
+
+COGVIDEOX_2B = 1_693_783_872
+RESOLUTIONS = {"512x896": (64, 112), "256x448": (32, 56)}
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_full_size_parameters():
+    with torch.device("meta"):
+        stock, resim, encoder = CogVideoXTransformer3DModel(), ReSimTransformer3DModel(), TrajectoryEncoder()
+    assert count(stock) == COGVIDEOX_2B
+    # The new part of the transformer: one linear from the 512-wide time embedding to the 1920-wide tokens.
+    assert count(resim) - COGVIDEOX_2B == 512 * 1920 + 1920
+    width, inner, mlp = 1024, 8 * 64, 2048
+    layer = 2 * 2 * width + (width * 3 * inner + 3 * inner) + (inner * width + width) + 2 * width * mlp + mlp + width
+    embed = (3 * width + width) + 2 * width + width  # linear, LayerNorm, CLS
+    assert count(encoder) == embed + 2 * layer + 2 * width + width * 4096 + 4096
+
+
+def stock_transformer(height: int, width: int, max_text_seq_length: int = 32) -> CogVideoXTransformer3DModel:
+    config = TRANSFORMER | {"max_text_seq_length": max_text_seq_length}
+    stock = CogVideoXTransformer3DModel(**config, sample_height=height, sample_width=width)
+    randomise(stock)
+    # CogVideoX has one interpolation scale; ReSim's positions follow height and width apart. All else is stock.
+    table = position_table(13, height // 2, width // 2, 32, torch.device("cpu"))
+    stock.patch_embed.pos_embedding = torch.cat([table.new_zeros(max_text_seq_length, 32), table])[None]
+    return stock
+
+
+@pytest.mark.parametrize("size", RESOLUTIONS.values(), ids=RESOLUTIONS.keys())
+@torch.no_grad()
+def test_fresh_resim_equals_cogvideox_bit_for_bit(size):
+    stock = stock_transformer(*size)
+    resim = from_stock_transformer(stock)
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 13, 4, *size, generator=generator)
+    text = torch.randn(1, 32, TEXT_WIDTH, generator=generator)
+    t = torch.tensor([300])
+    expected = stock(latents, text, t, return_dict=False)[0]
+    assert expected.std() > 0.01
+    assert torch.equal(resim(latents, text, t, context_level=torch.tensor([100]), num_context=0), expected)
+    # Context in place changes the modulation only: at the same level as the timestep nothing differs.
+    assert torch.equal(resim(latents, text, t, context_level=t, num_context=3), expected)
+    assert not torch.equal(resim(latents, text, t, context_level=torch.tensor([0]), num_context=3), expected)
+
+
+@torch.no_grad()
+def test_fresh_trajectory_tokens_are_empty_text_tokens():
+    stock = stock_transformer(8, 12, max_text_seq_length=32 + 9)
+    model = WorldModel(from_stock_transformer(stock), TrajectoryEncoder(text_embed_dim=TEXT_WIDTH))
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 13, 4, 8, 12, generator=generator)
+    text = torch.randn(1, 32, TEXT_WIDTH, generator=generator)
+    t, level = torch.tensor([300]), torch.tensor([300])
+    waypoints = torch.randn(1, 8, 3, generator=generator)
+    out = model(latents[:, :3], latents[:, 3:], text, waypoints, torch.tensor([True]), t, level)
+    padded = torch.cat([text, torch.zeros(1, 9, TEXT_WIDTH)], dim=1)
+    assert torch.equal(out, stock(latents, padded, t, return_dict=False)[0][:, 3:])
+
+
+def test_positions_are_those_of_diffusers_at_its_own_resolution():
+    stock = CogVideoXTransformer3DModel(**TRANSFORMER, sample_height=60, sample_width=90)
+    expected = stock.patch_embed._get_positional_embeddings(60, 90, 49)[0, 32:]
+    assert torch.equal(position_table(13, 30, 45, 32, torch.device("cpu")), expected)
+
+
+@torch.no_grad()
+def test_absent_waypoints_contribute_nothing_whatever_they_hold():
+    encoder = tiny_world_model().trajectory_encoder
+    waypoints = torch.full((2, 8, 3), float("nan"))
+    waypoints[1] = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    tokens = encoder(waypoints, torch.tensor([False, True]))
+    assert tokens.shape == (2, 9, TEXT_WIDTH)
+    assert torch.equal(tokens[0], torch.zeros(9, TEXT_WIDTH))
+    assert tokens[1].abs().sum() > 0
+
+
+def test_from_cogvideox_reads_the_folder_and_refuses_others(tmp_path):
+    stock = stock_transformer(8, 12)
+    stock.save_pretrained(tmp_path / "good" / "transformer")
+    model = from_cogvideox(tmp_path / "good")
+    assert torch.equal(model.transformer.proj_out.weight, stock.proj_out.weight)
+    assert model.transformer.context_level_proj.weight.abs().sum() == 0
+    assert all(p.requires_grad and not p.is_meta for p in model.parameters())
+    with pytest.raises(FileNotFoundError, match="CogVideoX-2b"):
+        from_cogvideox(tmp_path / "missing")
+    rotary = CogVideoXTransformer3DModel(**TRANSFORMER, use_rotary_positional_embeddings=True)
+    rotary.save_pretrained(tmp_path / "rotary" / "transformer")
+    with pytest.raises(ValueError, match="use_rotary_positional_embeddings must be False"):
+        from_cogvideox(tmp_path / "rotary")
+
+
+@torch.no_grad()
+def test_gradient_checkpointing_and_merging_leave_the_output():
+    model = tiny_world_model()
+    generator = torch.Generator().manual_seed(1)
+    context, noisy = torch.randn(1, 13, 4, 8, 12, generator=generator).split([3, 10], dim=1)
+    text = torch.randn(1, 32, TEXT_WIDTH, generator=generator)
+    inputs = (context, noisy, text, torch.zeros(1, 8, 3), torch.tensor([True]), torch.tensor([500]), torch.tensor([0]))
+    plain = model(*inputs)
+    lora.add_lora(model.transformer, rank=4, alpha=4.0)
+    assert torch.equal(model(*inputs), plain)  # adapters start as identity
+    randomise_adapters(model)
+    adapted = model(*inputs)
+    assert not torch.allclose(adapted, plain, atol=1e-3)
+    lora.merge_lora(model.transformer)
+    assert not lora.has_lora(model.transformer)
+    assert torch.allclose(model(*inputs), adapted, atol=1e-5)
+    with torch.enable_grad():
+        model.transformer.requires_grad_(True)
+        model.transformer.enable_gradient_checkpointing()
+        assert torch.allclose(model(*inputs), adapted, atol=1e-5)
+
+
+def randomise_adapters(model: WorldModel) -> None:
+    generator = torch.Generator().manual_seed(7)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+
+def test_adapters_round_trip_and_a_foreign_one_is_refused(tmp_path):
+    model = tiny_world_model()
+    lora.add_lora(model.transformer, rank=4, alpha=4.0)
+    with torch.no_grad():
+        randomise_adapters(model)
+    lora.save_lora(model.transformer, tmp_path)
+    again = tiny_world_model()
+    lora.load_lora(again.transformer, tmp_path)
+    for (name, a), (_, b) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
+        lora.load_lora(tiny_world_model().transformer, tmp_path / "nowhere")

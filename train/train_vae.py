@@ -1,0 +1,153 @@
+"""Train the tiny model's VAE from nothing on the frames of a store of clips. Stops and continues where it was."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.training_utils import EMAModel
+from tqdm import tqdm
+
+from resim.data.store import ClipStore
+from resim.entry_point import run
+from resim.files import new_folder
+from resim.world_model.latents import decode_latents, encode_frames, to_unit_range
+from resim.world_model.vae import psnr_db, small_vae, vae_losses
+
+# Two chunks of the causal VAE (9 + 8 frames), so that both of its modes, first and continued, are trained.
+WINDOW_FRAMES = 17
+STATE_FILE = "training_state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeArgs:
+    """What to train on, and how long."""
+
+    # Store whose frames are trained on; its size is the VAE's.
+    store: Path
+    # Store of held-out clips for the reported PSNR.
+    held_out: Path
+    # Folder for the VAE; an unfinished run in it is continued.
+    output_dir: Path
+    max_train_steps: int = 2500
+    train_batch_size: int = 2
+    learning_rate: float = 3e-3
+    # Weight of the KL per latent element beside L1 + L2 per pixel.
+    kl_weight: float = 2e-4
+    ema_decay: float = 0.998
+    # Also at each of these steps the state is written and the held-out PSNR is measured.
+    checkpointing_steps: int = 250
+    seed: int = 0
+
+
+def windows(frames_NTHWC: np.ndarray, step: int, args: VaeArgs) -> torch.Tensor:
+    """The batch of a step, (B, T, C, H, W) uint8: a pure function of (frames, seed, step)."""
+    rng = np.random.default_rng([args.seed, step])
+    clips = rng.integers(len(frames_NTHWC), size=args.train_batch_size)
+    starts = rng.integers(frames_NTHWC.shape[1] - WINDOW_FRAMES + 1, size=args.train_batch_size)
+    batch = np.stack([frames_NTHWC[n, t : t + WINDOW_FRAMES] for n, t in zip(clips, starts, strict=True)])
+    return torch.from_numpy(batch).permute(0, 1, 4, 2, 3)
+
+
+def read_frames(folder: Path) -> np.ndarray:
+    """All frames of a store (N, T, H, W, C) uint8."""
+    store = ClipStore(folder)
+    indices = tqdm(range(len(store)), desc=f"read {folder.name}", unit="clip")
+    return np.stack([store.read_frames(i, store.height_px, store.width_px) for i in indices])
+
+
+def held_out_psnr_db(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> float:
+    """PSNR of whole clips, encoded to the posterior's mean and decoded, averaged over clips."""
+    values = []
+    for clip in frames_NTHWC:
+        frames = torch.from_numpy(clip).permute(0, 3, 1, 2)[None]
+        values.append(psnr_db(decode_latents(vae, encode_frames(vae, frames)), frames))
+    return float(np.mean(values))
+
+
+def fit_scaling_factor(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> None:
+    """Set the config's scaling factor so that latents have unit standard deviation, as the diffusion expects."""
+    vae.register_to_config(scaling_factor=1.0)
+    latents = [encode_frames(vae, torch.from_numpy(clip).permute(0, 3, 1, 2)[None]) for clip in frames_NTHWC]
+    vae.register_to_config(scaling_factor=1.0 / float(torch.cat(latents).std()))
+
+
+def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
+    """Train, continue, or say that it is done."""
+    vae_folder = args.output_dir / "vae"
+    if vae_folder.exists():
+        print(f"{vae_folder} is complete")
+        return
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    train_frames, held_out = read_frames(args.store), read_frames(args.held_out)[:8]
+    torch.manual_seed(args.seed)
+    vae = small_vae(height_px=train_frames.shape[2], width_px=train_frames.shape[3])
+    ema = EMAModel(vae.parameters(), decay=args.ema_decay)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizer)
+
+    progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
+    for step in progress:
+        warmup, done = min(1.0, (step + 1) / 50), step / args.max_train_steps
+        optimizer.param_groups[0]["lr"] = args.learning_rate * warmup * (0.51 + 0.49 * float(np.cos(np.pi * done)))
+        frames = to_unit_range(windows(train_frames, step, args), torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = vae_losses(vae, frames, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
+        loss = losses["l1"] + losses["l2"] + args.kl_weight * losses["kl"]
+        if not torch.isfinite(loss):
+            raise ValueError(f"step {step}: the loss is {loss}; lower --learning_rate")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        ema.step(vae.parameters())
+        progress.set_postfix({name: f"{value.item():.4f}" for name, value in losses.items()})
+        if (step + 1) % args.checkpointing_steps == 0 or step + 1 == args.max_train_steps:
+            checkpoint(args, step + 1, vae, ema, optimizer, held_out)
+
+    ema.copy_to(vae.parameters())
+    fit_scaling_factor(vae, train_frames[:32])
+    with new_folder(vae_folder, marker="config.json", overwrite=False) as folder:
+        vae.save_pretrained(folder)
+
+
+def restore(file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizer: torch.optim.Optimizer) -> int:
+    """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
+    if not file.is_file():
+        return 0
+    state = torch.load(file, weights_only=True)
+    vae.load_state_dict(state["vae"])
+    ema.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def checkpoint(
+    args: VaeArgs,
+    step: int,
+    vae: AutoencoderKLCogVideoX,
+    ema: EMAModel,
+    optimizer: torch.optim.Optimizer,
+    held_out: np.ndarray,
+) -> None:
+    """Measure the held-out PSNR of the EMA weights, log it, and write the state to go on from."""
+    ema.store(vae.parameters())
+    ema.copy_to(vae.parameters())
+    row = {"step": step, "psnr_db": held_out_psnr_db(vae, held_out), "time_s": time.time()}
+    ema.restore(vae.parameters())
+    print(row)
+    with (args.output_dir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    state = {"vae": vae.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    partial = args.output_dir / (STATE_FILE + ".partial")
+    torch.save(state, partial)
+    partial.rename(args.output_dir / STATE_FILE)
+
+
+if __name__ == "__main__":
+    run(train)
