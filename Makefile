@@ -30,7 +30,7 @@ tiny: $(STAMP)  ## train checkpoints/tiny from nothing but this repository (cont
 
 kitti: $(STAMP)  ## the demo on a recorded drive: make kitti KITTI=folder with images, poses.txt, calib.txt
 	@test -n "$(KITTI)" || { echo "make kitti needs the folder of a recording: make kitti KITTI=path/to/sequence" >&2; exit 2; }
-	$(BIN)/python eval/demo.py --kitti "$(KITTI)" --output_dir outputs/kitti --overwrite
+	$(BIN)/python eval/kitti_demo.py --kitti "$(KITTI)" --output_dir outputs/kitti --overwrite
 
 golden: $(STAMP)  ## regenerate the stored expected values of the tests; look at the diff before committing it
 	RESIM_WRITE_GOLDEN=1 $(BIN)/pytest -q -k golden

@@ -29,17 +29,23 @@ def run(script: str, arguments: list[str], monkeypatch, capsys) -> tuple[int, st
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_and_mistyped_flag(script, monkeypatch, capsys):
+    arguments: list[str] = []
     status, out, _ = run(script, ["--help"], monkeypatch, capsys)
     assert status == 0
-    flags = [flag for flag in re.findall(r"--[a-z][a-z_]{3,}", out) if flag != "--help"]
-    assert flags, f"{script} --help names no flag"
-    flag = max(flags, key=len)
+    if subcommand := re.search(r"\{(\w+)", out.splitlines()[0]):
+        arguments = [subcommand[1]]
+        status, out, _ = run(script, [*arguments, "--help"], monkeypatch, capsys)
+        assert status == 0
+    entries = {entry.split()[0]: entry for entry in re.split(r"\n\W{0,2}(?=--\w)", out)[1:]}
+    for flag, entry in entries.items():
+        arguments += [flag, "1"] if "(required)" in entry else []
 
+    flag = max(entries, key=len).rstrip(",")
     mistyped = flag[:-2] + flag[-1] + flag[-2] + "x"
-    status, out, err = run(script, [mistyped, "1"], monkeypatch, capsys)
+    status, out, err = run(script, [*arguments, mistyped, "1"], monkeypatch, capsys)
     assert status == 2
     assert mistyped in out + err
-    assert flag in out + err  # the suggestion
+    assert flag in (out + err).replace(mistyped, "")  # the suggestion
 
 
 def test_the_resim_command(monkeypatch, capsys):
