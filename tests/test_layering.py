@@ -25,7 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("resim.overlay resim.report resim.futures",),
     ("resim.config resim.presets",),
     ("resim.checkpoint resim.training",),
-    ("resim.doctor resim.cli",),
+    ("resim.doctor resim.cli resim.demo",),
     ("train", "eval", "data_prep", "benchmarks"),
 )
 PACKAGES = {"resim", "resim.world_model"}  # nothing but a docstring and constants, so anyone may import them
