@@ -211,6 +211,6 @@ def parse_command_line(args: Sequence[str] | None = None) -> TrainConfig:
         choices,
         args=args,
         use_underscores=True,
-        description="Train ReSim. Choose a preset; every flag overrides one of its values.",
+        description="Train ReSim. Flags such as --output_dir or --learning_rate override the values of a preset.",
         config=(tyro.conf.OmitArgPrefixes,),
     )

@@ -5,19 +5,14 @@ from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
-from tiny_run import tiny_config, write_model, write_stores
+from tiny_run import write_world
 
 from train.train_world_model import train
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    return write_stores(tmp_path_factory.mktemp("stores"))
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 def files_of(folder):
@@ -27,8 +22,8 @@ def files_of(folder):
 
 
 @pytest.mark.parametrize("trains", ["everything", "lora"])
-def test_two_steps_and_resume_to_four_equals_four(model, stores, tmp_path, trains):
-    whole = tiny_config(model, stores, tmp_path / "whole", trains=trains)
+def test_two_steps_and_resume_to_four_equals_four(world, tmp_path, trains):
+    whole = world.config(tmp_path / "whole", trains=trains)
     train(whole)
     first = replace(whole, output_dir=tmp_path / "parts", max_train_steps=2)
     train(first)

@@ -1,6 +1,6 @@
 """A model and stores so small that a training run takes a second; shared by the tests of training."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,9 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from resim.config import TrainConfig
-from resim.data.store import StoreWriter
-from resim.presets import debug, entry
+from resim.data.latents import vae_fingerprint, write_latents
+from resim.data.store import ClipStore, StoreWriter
+from resim.presets import debug
 from resim.world_model.diffusion import DiffusionConfig
 from resim.world_model.model import WorldModel, initialise_from_scratch
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler
@@ -18,6 +19,7 @@ from resim.world_model.trajectory_encoder import TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
 HEIGHT_PX, WIDTH_PX = 32, 64
+LATENT_SHAPE = (13, 4, HEIGHT_PX // 4, WIDTH_PX // 4)
 TEXT_WIDTH, TEXT_LENGTH = 16, 40
 
 
@@ -77,24 +79,43 @@ def write_store(folder: Path, *, num_clips: int, with_waypoints: bool, seed: int
     return folder
 
 
-def write_stores(root: Path) -> Path:
-    """Three stores to train on and a held-out one."""
+def write_stores(root: Path, model: Path) -> Path:
+    """Three stores to train on and a held-out one, with random latents cached."""
     for seed, name in enumerate(("video", "logs", "simulation", "held_out")):
-        write_store(root / name, num_clips=3, with_waypoints=name != "video", seed=seed)
+        store = ClipStore(write_store(root / name, num_clips=3, with_waypoints=name != "video", seed=seed))
+        generator = torch.Generator().manual_seed(seed)
+        write_latents(
+            store,
+            lambda _, generator=generator: (torch.randn(LATENT_SHAPE, generator=generator), torch.zeros(LATENT_SHAPE)),
+            fingerprint=vae_fingerprint(model / "vae"),
+            scaling_factor=1.0,
+            height_px=HEIGHT_PX,
+            width_px=WIDTH_PX,
+        )
     return root
 
 
-def tiny_config(model: Path, stores: Path, output_dir: Path, **changes) -> TrainConfig:
-    """The debug preset on the tiny model and stores."""
+def tiny_config(model: Path, stores: Path, output_dir: Path, **changes: object) -> TrainConfig:
+    """The debug preset on the tiny model and stores, with cached latents."""
     base = debug()
-    data = replace(base.data, data_root=stores, height_px=HEIGHT_PX, width_px=WIDTH_PX, use_latents=False)
+    data = replace(base.data, data_root=stores, height_px=HEIGHT_PX, width_px=WIDTH_PX)
     config = replace(base, init_from=model, output_dir=output_dir, data=data, lora_rank=2, lora_alpha=2.0)
     return replace(config, **changes)
 
 
-def no_validation_videos(config: TrainConfig) -> TrainConfig:
-    """The same run without sampling."""
-    return replace(config, validation=replace(config.validation, num_validation_videos=0))
+@dataclass(frozen=True)
+class TinyWorld:
+    """A model folder and the stores to train it on."""
+
+    model: Path
+    stores: Path
+
+    def config(self, output_dir: Path, **changes: object) -> TrainConfig:
+        """See :func:`tiny_config`."""
+        return tiny_config(self.model, self.stores, output_dir, **changes)
 
 
-__all__ = ["entry", "no_validation_videos", "tiny_config", "write_model", "write_store", "write_stores"]
+def write_world(root: Path) -> TinyWorld:
+    """Model and stores under ``root``."""
+    model = write_model(root / "model")
+    return TinyWorld(model, write_stores(root / "stores", model))

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from resim.checkpoint import Progress, find_checkpoint, load_state, prepare_output_dir, publish, save_checkpoint
 from resim.config import TrainConfig
+from resim.entry_point import one_line_errors
 from resim.presets import parse_command_line
 from resim.training.data import first_batches, training_batches, validation_data
 from resim.training.log import TrainLog
@@ -121,4 +122,5 @@ def make_validation(
 
 
 if __name__ == "__main__":
-    train(parse_command_line())
+    with one_line_errors():
+        train(parse_command_line())

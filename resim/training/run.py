@@ -38,15 +38,15 @@ class TrainingRun:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of this process, with the accumulation that reaches the global batch."""
-    num_processes = Accelerator().num_processes
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation_steps(num_processes),
-    )
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        deepspeed = accelerator.state.deepspeed_plugin.deepspeed_config
-        deepspeed["train_micro_batch_size_per_gpu"] = config.train_batch_size
-        deepspeed["gradient_clipping"] = config.optim.max_grad_norm  # DeepSpeed clips inside backward
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    passes = config.gradient_accumulation_steps(accelerator.num_processes)
+    accelerator.gradient_accumulation_steps = passes
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:  # it accumulates and clips inside backward
+        accelerator.state.deepspeed_plugin.deepspeed_config.update(
+            train_micro_batch_size_per_gpu=config.train_batch_size,
+            gradient_accumulation_steps=passes,
+            gradient_clipping=config.optim.max_grad_norm,
+        )
     return accelerator
 
 
@@ -84,8 +84,9 @@ def set_up(config: TrainConfig, accelerator: Accelerator, model_folder: Path) ->
     parameters = choose_trainable(model, config)
     ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
     ema.to(accelerator.device)
-    vae_dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
-    pipeline.vae.to(vae_dtype)
+    pipeline.set_progress_bar_config(leave=False, desc="validation video")
+    if config.mixed_precision == "bf16":
+        pipeline.vae.to(torch.bfloat16)
     prepared, optimizer = accelerator.prepare(model, make_optimizer(parameters, config.optim))
     return TrainingRun(
         pipeline=pipeline,

@@ -57,6 +57,7 @@ def write_validation_videos(
 ) -> list[Path]:
     """Sample the first held-out clips with fixed seeds and write truth and generated future side by side as mp4."""
     files = []
+    pipeline.text_encoder.to(pipeline.vae.device)  # it waits on the CPU while training
     for n in range(config.num_validation_videos):
         entry, index = data.epoch_order(0)[n]
         store = data.stores[entry]
@@ -74,4 +75,5 @@ def write_validation_videos(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_video(file, np.concatenate([truth, output.frames[0]], axis=2))
         files.append(file)
+    pipeline.text_encoder.to("cpu")
     return files

@@ -1,0 +1,133 @@
+"""The folder that a run leaves: complete, checked by hashes, never half-written, never silently restarted."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+from tiny_run import write_world
+
+from resim.checkpoint import (
+    describe,
+    find_checkpoint,
+    list_checkpoints,
+    prepare_output_dir,
+    require_same_run,
+    verify_manifest,
+)
+from resim.world_model.lora import has_lora
+from resim.world_model.pipeline import ReSimPipeline
+from train.train_world_model import train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """The config of a LoRA run of three steps that keeps two checkpoints."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    config = world.config(out, trains="lora", max_train_steps=3, checkpointing_steps=1, checkpoints_total_limit=2)
+    train(config)
+    return config
+
+
+def test_run_folder_and_checkpoint_are_pipelines_with_the_averaged_weights(finished):
+    checkpoint = finished.output_dir / "checkpoint-000003"
+    average = load_file(checkpoint / "training_state" / "average.safetensors")
+    for folder in (finished.output_dir, checkpoint):
+        pipeline = ReSimPipeline.from_pretrained(folder)
+        assert has_lora(pipeline.transformer)
+        parameters = dict(pipeline.world_model.named_parameters())
+        trained = [p for name, p in parameters.items() if ".lora_" in name or name.startswith("trajectory_encoder.")]
+        assert len(trained) == len(average)
+        for parameter, expected in zip(trained, average.values(), strict=True):
+            assert parameter.equal(expected)
+
+
+def test_frozen_parts_are_the_same_bytes(finished, world):
+    for part in ("vae", "text_encoder", "tokenizer"):
+        for file in (world.model / part).iterdir():
+            assert (finished.output_dir / part / file.name).read_bytes() == file.read_bytes()
+
+
+def test_train_config_says_what_was_run(finished):
+    saved = json.loads((finished.output_dir / "train_config.json").read_text())
+    assert saved["config"]["optim.learning_rate"] == finished.optim.learning_rate
+    assert saved["data"].keys() == {"video", "logs", "simulation"}
+    assert saved["versions"].keys() >= {"torch", "diffusers"}
+
+
+def test_only_whole_and_the_newest_checkpoints(finished):
+    assert [path.name for path in list_checkpoints(finished.output_dir)] == ["checkpoint-000002", "checkpoint-000003"]
+    assert not list(finished.output_dir.rglob("*.partial"))
+    (finished.output_dir / "checkpoint-000009.partial").mkdir()
+    assert find_checkpoint(replace(finished, resume_from_checkpoint="latest")).name == "checkpoint-000003"
+    (finished.output_dir / "checkpoint-000009.partial").rmdir()
+
+
+def test_a_flipped_byte_or_a_missing_file_is_named(finished):
+    folder = finished.output_dir / "checkpoint-000002"
+    verify_manifest(folder)
+    weights = folder / "trajectory_encoder" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match=r"trajectory_encoder.*is damaged"):
+        train(replace(finished, resume_from_checkpoint=str(folder)))
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match="trajectory_encoder"):
+        verify_manifest(folder)
+
+
+def test_existing_output_dir_is_not_touched_without_overwrite(finished):
+    before = sorted(finished.output_dir.rglob("*"))
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        train(finished)
+    assert sorted(finished.output_dir.rglob("*")) == before
+    with pytest.raises(ValueError, match="exclude each other"):
+        prepare_output_dir(replace(finished, overwrite=True, resume_from_checkpoint="latest"))
+
+
+def test_overwrite_never_deletes_the_starting_model(finished):
+    config = replace(finished, overwrite=True, init_from=finished.output_dir / "checkpoint-000003")
+    with pytest.raises(ValueError, match="would delete the model to start from"):
+        prepare_output_dir(config)
+    assert config.init_from.is_dir()
+
+
+def test_resume_never_starts_afresh(finished, tmp_path):
+    for missing in ("latest", str(tmp_path / "checkpoint-000100")):
+        with pytest.raises(FileNotFoundError, match="to resume from"):
+            train(replace(finished, output_dir=tmp_path / "new", resume_from_checkpoint=missing))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "config seed was 0, now 1"),
+        ({"preset": "stage1"}, "config preset was debug, now stage1"),
+        ({"ema_decay": 0.5}, "config ema_decay"),
+    ],
+)
+def test_resume_of_another_run_is_refused(finished, change, named):
+    folder = finished.output_dir / "checkpoint-000003"
+    with pytest.raises(ValueError, match=named):
+        train(replace(finished, resume_from_checkpoint=str(folder), max_train_steps=4, **change))
+
+
+def test_what_a_resume_may_change(finished):
+    data = {"video": "a"}
+    saved = describe(finished, data)
+    longer = replace(finished, max_train_steps=9, checkpointing_steps=7)
+    require_same_run(saved, describe(longer, data), finished.output_dir)
+    with pytest.raises(ValueError, match="data video was a, now b"):
+        require_same_run(saved, describe(finished, {"video": "b"}), finished.output_dir)
+
+    cosine = replace(finished, optim=replace(finished.optim, lr_scheduler="cosine"))
+    with pytest.raises(ValueError, match="max_train_steps was 3, now 9"):  # the schedule is a function of it
+        require_same_run(
+            describe(cosine, data), describe(replace(cosine, max_train_steps=9), data), finished.output_dir
+        )
