@@ -57,18 +57,19 @@ class Painter:
         """Draw polygons from far to near."""
         meshes, camera = self.meshes, self.camera
         where, distance_m = self._relative(step)
-        seen = self._owners_in_view(step, where, distance_m)
-        chosen = np.flatnonzero(seen[meshes.owners] & (distance_m[meshes.owners] < meshes.reach_m))
-        chosen = chosen[np.argsort(-distance_m[meshes.owners[chosen]], kind="stable")]
-        points = _in_camera(meshes, chosen, where, meshes.strides[step], camera)
-        normal = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
-        kept = meshes.two_sided[chosen] | (np.einsum("pi,pi->p", normal, points[:, 0]) < 0)
-        kept &= points[..., 0].max(1) > NEAR_M
-        half = camera.width_px / 2 / camera.fx_px * 1.02
-        kept &= (points[..., 1] - half * points[..., 0]).min(1) < 0
-        kept &= (points[..., 1] + half * points[..., 0]).max(1) > 0
-        chosen, points, normal = chosen[kept], points[kept], normal[kept]
-        colours = self._colours(step, chosen, points, normal, where, distance_m)
+        owner_distance_m = distance_m[meshes.owners]
+        seen = self._owners_in_view(step, where, distance_m)[meshes.owners] & (owner_distance_m < meshes.reach_m)
+        chosen = np.flatnonzero(seen)
+        chosen = chosen[np.argsort(-owner_distance_m[chosen], kind="stable")]
+        depth_m, left_m, up_m = _in_camera(meshes, chosen, where, meshes.strides[step], camera)
+        normal = _normals(depth_m, left_m, up_m)
+        facing = normal[0] * depth_m[:, 0] + normal[1] * left_m[:, 0] + normal[2] * up_m[:, 0] < 0
+        kept = (meshes.two_sided[chosen] | facing) & (depth_m.max(1) > NEAR_M)
+        edge_m = camera.width_px / 2 / camera.fx_px * 1.02 * depth_m
+        kept &= ((left_m - edge_m).min(1) < 0) & ((left_m + edge_m).max(1) > 0)
+        chosen, normal = chosen[kept], normal[:, kept]
+        points = np.stack([depth_m[kept], left_m[kept], up_m[kept]], -1)
+        colours = self._colours(step, chosen, normal, where, distance_m)
         cut = points[..., 0].min(1) < NEAR_M
         pixels = _fixed_point(points, camera)
         counts = meshes.counts[chosen]
@@ -77,29 +78,25 @@ class Painter:
             cv2.fillConvexPoly(image, corners, colour, cv2.LINE_AA, SHIFT)
 
     def _relative(self, step: int) -> tuple[FloatArray, FloatArray]:
-        """Owner poses (O, 3) relative to the spot below the camera, and their distances (O,)."""
+        """Owner poses (3, O) relative to the spot below the camera, and their distances (O,)."""
         pose, camera = self.axle_poses[step], self.camera
         cos, sin = np.cos(pose[2]), np.sin(pose[2])
-        owners = self.meshes.poses[step]
-        dx, dy = owners[:, 0] - pose[0], owners[:, 1] - pose[1]
+        dx, dy, turn_rad = self.meshes.poses[step].T - pose[:, None]
         ahead_m, left_m = cos * dx + sin * dy - camera.x_m, -sin * dx + cos * dy - camera.y_m
-        return np.stack([ahead_m, left_m, owners[:, 2] - pose[2]], -1), np.hypot(ahead_m, left_m)
+        return np.stack([ahead_m, left_m, turn_rad]), np.hypot(ahead_m, left_m)
 
     def _owners_in_view(self, step: int, where: FloatArray, distance_m: FloatArray) -> NDArray[np.bool_]:
         """Owners (O,) that may touch the image."""
+        ahead_m, left_m, turn_rad = where
         radius_m = self.meshes.radii_m
         half = self.camera.width_px / 2 / self.camera.fx_px
-        ahead_m, left_m = where[:, 0] + radius_m, np.abs(where[:, 1]) - 1.3 * radius_m
-        return self.meshes.valid[step] & (ahead_m > NEAR_M) & (left_m < half * ahead_m) & (distance_m < FAR_M)
+        turned_away = self.meshes.flat & (ahead_m * np.cos(turn_rad) + left_m * np.sin(turn_rad) > 0)
+        beside = np.abs(left_m) - 1.3 * radius_m > half * (ahead_m + radius_m)
+        behind = ahead_m + radius_m < NEAR_M
+        return self.meshes.valid[step] & ~(turned_away | beside | behind | (distance_m > FAR_M))
 
     def _colours(
-        self,
-        step: int,
-        chosen: NDArray[np.int64],
-        points: FloatArray,
-        normal: FloatArray,
-        where: FloatArray,
-        distance_m: FloatArray,
+        self, step: int, chosen: NDArray[np.int64], normal: FloatArray, where: FloatArray, distance_m: FloatArray
     ) -> FloatArray:
         """Colours (P, 3) of polygons after lamps, light and haze."""
         meshes, palette = self.meshes, self.palette
@@ -111,11 +108,11 @@ class Painter:
         base += fade * (meshes.fade_colours[chosen] - base)
         sun_rad = self.sun_rad - self.axle_poses[step, 2]
         sun = np.array([0.6 * np.cos(sun_rad), 0.6 * np.sin(sun_rad), 0.8])
-        length = np.linalg.norm(normal, axis=1) + 1e-9
-        facing = np.where(meshes.two_sided[chosen], 0.7, np.maximum(normal @ sun / length, 0.0))
-        lamps = light_at(palette, where[owners, 0], where[owners, 1]) - palette.sun * 0.7
+        length = np.sqrt((normal**2).sum(0)) + 1e-9
+        facing = np.where(meshes.two_sided[chosen], 0.7, np.maximum(sun @ normal / length, 0.0))
+        lamps = light_at(palette, where[0], where[1])[owners] - palette.sun * 0.7
         light = np.where(glowing, 1.0, lamps + palette.sun * facing)
-        clear = clearness(palette, distance_m[owners])
+        clear = clearness(palette, distance_m)[owners]
         clear = np.where(glowing, np.sqrt(clear), clear)[:, None]
         return np.minimum(base * light[:, None], 255.0) * clear + (1 - clear) * np.array(palette.haze)
 
@@ -134,15 +131,17 @@ class Sky:
         sin, cos = np.sin(camera.pitch_rad), np.cos(camera.pitch_rad)
         ahead, up = cos + sin * up, cos * up - sin
         elevation_rad = np.arctan2(up, np.hypot(ahead, left))
-        self.panorama = paint_panorama(scene, palette, columns, float(elevation_rad.max(initial=0.1)))
-        self._x = (-np.arctan2(left, ahead) * self.columns_per_rad).astype(np.float32)
+        panorama = paint_panorama(scene, palette, columns, float(elevation_rad.max(initial=0.1)))
+        pad = columns // 4  # so that no view crosses the panorama's ends
+        self.panorama = cv2.copyMakeBorder(panorama, 0, 0, pad, pad, cv2.BORDER_WRAP)
+        self._x = (pad - np.arctan2(left, ahead) * self.columns_per_rad).astype(np.float32)
         self._y = (self.panorama.shape[0] - 1 - elevation_rad * self.columns_per_rad).astype(np.float32)
 
     def paint(self, image: NDArray[np.uint8], heading_rad: float) -> None:
         """Paint the rows above the horizon of ``image`` (H, W, 3)."""
         if self.rows:
-            x = self._x - np.float32(np.mod(heading_rad, 2 * np.pi) * self.columns_per_rad)
-            image[: self.rows] = cv2.remap(self.panorama, x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            x = self._x + np.float32(np.mod(-heading_rad, 2 * np.pi) * self.columns_per_rad)
+            image[: self.rows] = cv2.remap(self.panorama, x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def paint_panorama(scene: Scene, palette: Palette, columns: int, top_rad: float) -> NDArray[np.uint8]:
@@ -175,17 +174,24 @@ def paint_panorama(scene: Scene, palette: Palette, columns: int, top_rad: float)
 
 def _in_camera(
     meshes: Meshes, chosen: NDArray[np.int64], where: FloatArray, strides: FloatArray, camera: Camera
-) -> FloatArray:
-    """Corners (P, CORNERS, 3) of the chosen polygons as [depth, left, up] of the camera, in metres."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Depth, left and up (P, CORNERS each) of the chosen polygons' corners before the camera, in metres."""
     owners = meshes.owners[chosen]
-    x, y, z, w, swing = np.moveaxis(meshes.vertices[chosen], -1, 0)
-    ahead_m, left_m, heading_rad = where[owners].T[:, :, None]
+    x, y, z, w, swing = meshes.vertices[:, chosen]
+    ahead_m, left_m, heading_rad = where[:, owners, None]
     x = x + swing * strides[owners, None]
     cos, sin = np.cos(heading_rad), np.sin(heading_rad)
     ahead_m, left_m = ahead_m + cos * x - sin * y, left_m + sin * x + cos * y + w
     up_m = z - camera.z_m
     cos, sin = np.cos(camera.pitch_rad), np.sin(camera.pitch_rad)
-    return np.stack([cos * ahead_m - sin * up_m, left_m, sin * ahead_m + cos * up_m], -1)
+    return cos * ahead_m - sin * up_m, left_m, sin * ahead_m + cos * up_m
+
+
+def _normals(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
+    """Normals (3, P), not of unit length, from the coordinates (P, CORNERS) of polygons' first three corners."""
+    ax, ay, az = (c[:, 1] - c[:, 0] for c in (x, y, z))
+    bx, by, bz = (c[:, 2] - c[:, 0] for c in (x, y, z))
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 def _fixed_point(points: FloatArray, camera: Camera) -> NDArray[np.int32]:

@@ -4,11 +4,13 @@ Three canvases of growing texel size serve near, middle and far rows, so that a 
 is wide. A pixel far ahead is much longer than wide; those rows are sampled several times and averaged.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.geometry import Camera, FloatArray, points_from_frame
+from resim.geometry import Camera, FloatArray
 from resim.scene import Scene
 from resim.simulation.painter_looks import Colour, Palette, lattice, mixed, scaled, unit_hash
 
@@ -43,10 +45,12 @@ class Canvas:
         high_m = self.origin_m + self.size_m + margin_m
         return bool(np.all(points_m.max(0) > self.origin_m - margin_m) and np.all(points_m.min(0) < high_m))
 
-    def fill(self, polygon_m: FloatArray, colour: Colour) -> None:
-        """Paint a polygon (N, 2)."""
-        if self.sees(polygon_m):
-            cv2.fillPoly(self.pixels, [self.fixed_point(polygon_m)], colour, cv2.LINE_AA, SHIFT)
+    def quads(self, quads_m: FloatArray, colour: Colour) -> None:
+        """Paint convex quads (N, 4, 2)."""
+        inside = np.all(quads_m.max(1) > self.origin_m, axis=1)
+        inside &= np.all(quads_m.min(1) < self.origin_m + self.size_m, axis=1)
+        for quad in self.fixed_point(quads_m[inside]):
+            cv2.fillConvexPoly(self.pixels, quad, colour, cv2.LINE_AA, SHIFT)
 
     def stroke(self, line_m: FloatArray, width_m: float, colour: Colour) -> None:
         """Paint a wide band along a polyline (N, 2)."""
@@ -54,24 +58,17 @@ class Canvas:
             width_px = max(1, round(width_m / self.texel_m))
             cv2.polylines(self.pixels, [self.fixed_point(line_m)], False, colour, width_px, cv2.LINE_AA, SHIFT)
 
-    def bars(self, bars_m: FloatArray, width_m: float, colour: Colour, below: Colour, strength: float = 1.0) -> None:
+    def bars(self, bars_m: FloatArray, width_m: float, colour: Colour, below: Colour) -> None:
         """Paint straight bars (N, 2, 2), from end to end, of ``width_m``; thinner than a texel they fade to ``below``.
 
         OpenCV's anti-aliased fill is about 1.4 px wider than asked, and never thinner than 1.8 px: allowed for here.
         """
-        inside = np.all(bars_m.max(1) > self.origin_m, axis=1)
-        inside &= np.all(bars_m.min(1) < self.origin_m + self.size_m, axis=1)
-        bars_m = bars_m[inside]
-        if not len(bars_m):
-            return
         along = bars_m[:, 1] - bars_m[:, 0]
         along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
         half_m = max(width_m - 1.4 * self.texel_m, 0.0) / 2
         side = np.stack([-along[:, 1], along[:, 0]], -1) * half_m
         quads = np.stack([bars_m[:, 0] + side, bars_m[:, 1] + side, bars_m[:, 1] - side, bars_m[:, 0] - side], 1)
-        colour = mixed(below, colour, strength * min(1.0, width_m / self.texel_m / 1.8))
-        for quad in self.fixed_point(quads):
-            cv2.fillConvexPoly(self.pixels, quad, colour, cv2.LINE_AA, SHIFT)
+        self.quads(quads, mixed(below, colour, min(1.0, width_m / self.texel_m / 1.8)))
 
     def noise(self, seed: int, scale_m: float) -> NDArray[np.uint8]:
         """Smooth world-anchored noise with blobs of ``scale_m``, as large as the canvas."""
@@ -104,49 +101,99 @@ def segments(points: FloatArray) -> FloatArray:
     return np.stack([points[:-1], points[1:]], 1)
 
 
-def paint_canvas(scene: Scene, palette: Palette, canvas: Canvas, contrast: float) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RoadPaint:
+    """What is on the roads of a scene, cut into straight bars (N, 2, 2) from end to end and quads (N, 4, 2)."""
+
+    tracks: tuple[FloatArray, ...]  # polylines where wheels have darkened the road
+    patches: FloatArray  # quads
+    patch_shades: FloatArray  # (N,)
+    seams: FloatArray  # bars, as all below
+    white: FloatArray
+    yellow: FloatArray
+    stop_lines: FloatArray
+    stripes: FloatArray  # of crosswalks
+
+
+def lay_road_paint(scene: Scene) -> RoadPaint:
+    """Wear and markings of ``scene`` in world coordinates. Raises ValueError for an unknown style of line."""
+    tracks, patches, shades, seams = [], [], [], []
+    for lane in scene.lanes:
+        points, left, _ = resampled(lane.centerline_m, 2.0)
+        tracks += [points + offset_m * left for offset_m in (-0.85, 0.85)]
+        half_m = lane.width_m / 2
+        for i in range(1, len(points) - 1):
+            draw = unit_hash(scene.scene_id, "wear", lane.lane_id, i)
+            if draw < 0.10:
+                seams.append((points[i] - half_m * left[i], points[i] + half_m * left[i]))
+            elif draw < 0.20:
+                length_m, side = 1.5 + 30 * (draw - 0.10), (0.35 * half_m + 6.0 * (draw - 0.10)) * left[i]
+                centre = points[i] + (unit_hash(scene.scene_id, "patch", lane.lane_id, i) - 0.5) * half_m * left[i]
+                along = 0.5 * length_m * np.array([left[i, 1], -left[i, 0]])
+                patches.append(
+                    (centre - along - side, centre + along - side, centre + along + side, centre - along + side)
+                )
+                shades.append(0.8 if draw < 0.16 else 1.1)
+    white, yellow = [], []
+    for line in scene.road_lines:
+        points, left, _ = resampled(line.points_m, 1.5)
+        if line.style == "dashed":
+            white.append(segments(points)[np.arange(len(points) - 1) % 6 < 2])
+        elif line.style == "solid":
+            white.append(segments(line.points_m))
+        elif line.style == "double":
+            yellow += [segments(points + offset_m * left) for offset_m in (-0.2, 0.2)]
+        else:
+            raise ValueError(f"road line style {line.style!r}: use 'solid', 'dashed' or 'double'")
+    none = np.zeros((0, 2, 2))
+    return RoadPaint(
+        tracks=tuple(tracks),
+        patches=np.array(patches).reshape(-1, 4, 2),
+        patch_shades=np.array(shades),
+        seams=np.array(seams).reshape(-1, 2, 2),
+        white=np.concatenate([none, *white]),
+        yellow=np.concatenate([none, *yellow]),
+        stop_lines=np.concatenate([none, *(light.stop_line_m[None, :, :2] for light in scene.lights)]),
+        stripes=np.concatenate([none, *(_stripes(polygon) for polygon in scene.crosswalks)]),
+    )
+
+
+def _stripes(polygon: FloatArray) -> FloatArray:
+    """Bars of 0.6 m along the short side of the crosswalk's box, one every 1.2 m along its long side."""
+    (cx, cy), (w, h), angle_deg = cv2.minAreaRect(polygon.astype(np.float32))
+    across = np.array([np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))])
+    along = np.array([-across[1], across[0]])
+    if h > w:
+        w, h, across, along = h, w, along, across
+    at = np.arange(-w / 2 + 0.6, w / 2 - 0.3, 1.2)[:, None]
+    centre = np.array([cx, cy]) + at * across
+    return np.stack([centre - h / 2 * along, centre + h / 2 * along], 1)
+
+
+def paint_canvas(scene: Scene, palette: Palette, road_paint: RoadPaint, canvas: Canvas, contrast: float) -> None:
     """Paint the map of ``scene`` and a world-anchored texture (of ``contrast`` in [0, 1]) into ``canvas``."""
     canvas.pixels[:] = np.array(palette.verge, np.uint8)
     for edge in scene.road_edges:
         canvas.stroke(edge, 4.8, palette.sidewalk)
     for edge in scene.road_edges:
         canvas.stroke(edge, 0.9, palette.kerb)
-    rows, columns = canvas.pixels.shape[:2]
-    on_road = np.zeros((rows, columns), np.uint8)
+    on_road = np.zeros(canvas.pixels.shape[:2], np.uint8)
     for polygon in scene.drivable:
         if canvas.sees(polygon):
             cv2.fillPoly(on_road, [canvas.fixed_point(polygon)], 255, cv2.LINE_8, SHIFT)
-            canvas.fill(polygon, palette.road)
+            cv2.fillPoly(canvas.pixels, [canvas.fixed_point(polygon)], palette.road, cv2.LINE_AA, SHIFT)
     for edge in scene.road_edges:
         canvas.stroke(edge, 0.25, scaled(palette.road, 0.62))
-    _wear(scene, palette, canvas)
+    for track in road_paint.tracks:
+        canvas.stroke(track, 0.6, scaled(palette.road, 0.9))
+    for shade in (0.8, 1.1):
+        canvas.quads(road_paint.patches[road_paint.patch_shades == shade], scaled(palette.road, shade))
+    canvas.bars(road_paint.seams, 0.22, scaled(palette.road, 0.66), palette.road)
     _texture(scene, canvas, on_road, contrast)
-    _markings(scene, palette, canvas)
-
-
-def _wear(scene: Scene, palette: Palette, canvas: Canvas) -> None:
-    """Wheel tracks, tar seams and patches along the lanes."""
-    for lane in scene.lanes:
-        if not canvas.sees(lane.centerline_m, lane.width_m):
-            continue
-        points, left, _ = resampled(lane.centerline_m, 3.0)
-        for offset_m in (-0.85, 0.85):
-            track = points + offset_m * left
-            canvas.stroke(track, 0.6, scaled(palette.road, 0.9))
-        points, left, at = resampled(lane.centerline_m, 2.0)
-        along = np.stack([left[:, 1], -left[:, 0]], -1)
-        for i in range(1, len(points) - 1):
-            draw = unit_hash(scene.scene_id, "wear", lane.lane_id, i)
-            half_m = lane.width_m / 2
-            if draw < 0.10:
-                seam = np.stack([points[i] - half_m * left[i], points[i] + half_m * left[i]])[None]
-                canvas.bars(seam, 0.22, scaled(palette.road, 0.66), palette.road)
-            elif draw < 0.20:
-                length_m, width_m = 1.5 + 30 * (draw - 0.10), 0.35 * half_m + 6.0 * (draw - 0.10)
-                centre = points[i] + (unit_hash(scene.scene_id, "patch", lane.lane_id, i) - 0.5) * half_m * left[i]
-                corners = [centre + a * length_m * along[i] + b * width_m * left[i]
-                           for a, b in ((-0.5, -1), (0.5, -1), (0.5, 1), (-0.5, 1))]  # fmt: skip
-                canvas.fill(np.stack(corners), scaled(palette.road, 0.8 if draw < 0.16 else 1.1))
+    canvas.bars(road_paint.white, LINE_WIDTH_M, WHITE, palette.road)
+    canvas.bars(road_paint.yellow, LINE_WIDTH_M, YELLOW, palette.road)
+    canvas.bars(road_paint.stripes, 0.6, WHITE, palette.road)
+    canvas.bars(road_paint.stop_lines, 0.45, WHITE, palette.road)
 
 
 def _texture(scene: Scene, canvas: Canvas, on_road: NDArray[np.uint8], contrast: float) -> None:
@@ -161,42 +208,6 @@ def _texture(scene: Scene, canvas: Canvas, on_road: NDArray[np.uint8], contrast:
     cv2.multiply(canvas.pixels, cv2.merge([gain, gain, gain]), canvas.pixels, scale=1 / 128)
 
 
-def _markings(scene: Scene, palette: Palette, canvas: Canvas) -> None:
-    """Lane lines, crosswalks and stop lines."""
-    for line in scene.road_lines:
-        if not canvas.sees(line.points_m, 1.0):
-            continue
-        if line.style == "dashed":
-            points, _, _ = resampled(line.points_m, 1.5)
-            bars = segments(points)
-            canvas.bars(bars[np.arange(len(bars)) % 6 < 2], LINE_WIDTH_M, WHITE, palette.road)
-        elif line.style == "solid":
-            canvas.bars(segments(line.points_m), LINE_WIDTH_M, WHITE, palette.road)
-        elif line.style == "double":
-            points, left, _ = resampled(line.points_m, 1.5)
-            for offset_m in (-0.2, 0.2):
-                canvas.bars(segments(points + offset_m * left), LINE_WIDTH_M, YELLOW, palette.road)
-        else:
-            raise ValueError(f"road line style {line.style!r}: use 'solid', 'dashed' or 'double'")
-    for polygon in scene.crosswalks:
-        _crosswalk(polygon, palette, canvas)
-    for light in scene.lights:
-        canvas.bars(light.stop_line_m[None, :, :2], 0.45, WHITE, palette.road)
-
-
-def _crosswalk(polygon: FloatArray, palette: Palette, canvas: Canvas) -> None:
-    """Stripes of 0.6 m along the short side of the crosswalk's box, one every 1.2 m along its long side."""
-    (cx, cy), (w, h), angle_deg = cv2.minAreaRect(polygon.astype(np.float32))
-    across = np.array([np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))])
-    along = np.array([-across[1], across[0]])
-    if h > w:
-        w, h, across, along = h, w, along, across
-    at = np.arange(-w / 2 + 0.6, w / 2 - 0.3, 1.2)[:, None]
-    centre = np.array([cx, cy]) + at * across
-    bars = np.stack([centre - h / 2 * along, centre + h / 2 * along], 1)
-    canvas.bars(bars, 0.6, WHITE, palette.road)
-
-
 class Ground:
     """The ground of one scene as one camera sees it from poses of the ego's rear axle (T, 3)."""
 
@@ -207,19 +218,25 @@ class Ground:
         final_fx_px = camera.fx_px * final_width_px / camera.width_px
         view_tan = 1.1 * camera.width_px / 2 / camera.fx_px
         poses = scene.ego_axle_poses()
+        ahead = np.stack([np.cos(poses[:, 2]), np.sin(poses[:, 2])], -1)[:, None]
+        left = np.stack([-ahead[..., 1], ahead[..., 0]], -1)
+        road_paint = lay_road_paint(scene)
         self.bands: list[tuple[Canvas, int, int, int]] = []
         bottom = camera.height_px
         for texel_m, reach_m, contrast in FINE if final_fx_px > 160 else COARSE:
-            corners = np.array([[0, 0], [reach_m, -reach_m * view_tan], [reach_m, reach_m * view_tan]])
-            seen = np.concatenate([points_from_frame(corners, pose) for pose in poses])
+            corners = reach_m * np.array([[0, 0], [1, -view_tan], [1, view_tan]])[None, :, :, None]
+            seen = (poses[:, None, :2] + corners[:, :, 0] * ahead + corners[:, :, 1] * left).reshape(-1, 2)
             canvas = Canvas(seen.min(0) - 2.0, seen.max(0) + 2.0, texel_m)
-            paint_canvas(scene, palette, canvas, contrast)
+            paint_canvas(scene, palette, road_paint, canvas, contrast)
             top = self.first_row if reach_m == FAR_M else max(self.first_row, int(np.ceil(self._row(reach_m))))
-            if top < bottom:
-                length_m = self._ahead(top + 0.5) - self._ahead(top + 1.5)
-                samples = int(np.clip(np.ceil(length_m / (2.0 * texel_m)), 1, 6))
-                self.bands.append((canvas, top, bottom, samples))
-                bottom = top
+            # Rows are as long as 2 texels per sample; those that need many samples are a band of their own.
+            rows = np.arange(top, bottom)
+            samples = np.ceil((self._ahead(rows + 0.5) - self._ahead(rows + 1.5)) / (2 * texel_m))
+            split = bottom - int(np.sum(samples <= 2))
+            for first, last in ((split, bottom), (top, split)):
+                if first < last:
+                    self.bands.append((canvas, first, last, int(np.clip(samples[first - top], 1, 6))))
+            bottom = min(bottom, top)
         self._light()
 
     def _ahead(self, row_px: FloatArray | float) -> FloatArray:

@@ -5,6 +5,7 @@ A vertex is [x, y, z, w, s]: metres in its owner's frame (x forward, y left, z u
 A polygon without ``w`` is seen only from the side from which its corners run counter-clockwise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4 + np.pi / 8), np.sin(np.aran
 class Meshes:
     """Polygons (P) in drawing order within their owner, and owners (O) over T steps."""
 
-    vertices: NDArray[np.float32]  # (P, CORNERS, 5)
+    vertices: NDArray[np.float32]  # (5, P, CORNERS): x, y, z, w, s
     counts: NDArray[np.int64]  # (P,) corners in use
     owners: NDArray[np.int64]  # (P,)
     colours: NDArray[np.float32]  # (P, 3)
@@ -43,6 +44,7 @@ class Meshes:
     states: NDArray[np.int64]  # (T, O)
     strides: FloatArray  # (T, O) in [-1, 1]
     radii_m: FloatArray  # (O,)
+    flat: NDArray[np.bool_]  # (O,) a wall, seen only from the side to which its heading points
 
 
 class _Builder:
@@ -60,13 +62,14 @@ class _Builder:
         valid: NDArray[np.bool_] | bool = True,
         states: NDArray[np.integer] | int = 0,
         strides: FloatArray | float = 0.0,
+        flat: bool = False,
     ) -> None:
         """Start a new owner; polygons added from here on hang on it."""
-        self.owners.append((poses, valid, states, strides, radius_m))
+        self.owners.append((poses, valid, states, strides, radius_m, flat))
 
     def add(
         self,
-        points: FloatArray | list,
+        points: Sequence[tuple[float, ...]],
         colour: Colour,
         *,
         reach_m: float = ALWAYS_M,
@@ -74,15 +77,12 @@ class _Builder:
         lit: tuple[int, Colour] = (-1, (0.0, 0.0, 0.0)),
         glows: bool = False,
     ) -> None:
-        """One polygon of (N, 3) or (N, 5) corners."""
-        points = np.asarray(points, np.float32)
-        full = np.zeros((CORNERS, 5), np.float32)
-        full[: len(points), : points.shape[1]] = points
-        full[len(points) :] = full[len(points) - 1]
-        two_sided = bool(full[:, 3:].any())
-        owner = len(self.owners) - 1
-        fade = colour if fades_to is None else fades_to
-        self.polygons.append((full, len(points), owner, colour, lit[1], lit[0], glows, two_sided, reach_m, fade))
+        """One polygon of N corners (x, y, z) or (x, y, z, w, s)."""
+        corners = [(*point, 0.0, 0.0)[:5] for point in points]
+        two_sided = any(corner[3] or corner[4] for corner in corners)
+        corners += corners[-1:] * (CORNERS - len(corners))
+        owner, fade = len(self.owners) - 1, colour if fades_to is None else fades_to
+        self.polygons.append((corners, len(points), owner, colour, lit[1], lit[0], glows, two_sided, reach_m, fade))
 
     def box(self, x: tuple, y: tuple, z: tuple, colour: Colour, faces: str = "fblrt") -> None:
         """Faces (front, back, left, right, top) of an upright box; ``x``, ``y``, ``z`` are (low, high)."""
@@ -127,7 +127,7 @@ class _Builder:
         for i, owner in enumerate(self.owners):
             poses[:, i], valid[:, i], states[:, i], strides[:, i] = owner[:4]
         return Meshes(
-            vertices=np.array(full, np.float32).reshape(-1, CORNERS, 5),
+            vertices=np.ascontiguousarray(np.moveaxis(np.array(full, np.float32).reshape(-1, CORNERS, 5), -1, 0)),
             counts=np.array(counts, int),
             owners=np.array(owners, int),
             colours=np.array(colours, np.float32).reshape(-1, 3),
@@ -139,6 +139,7 @@ class _Builder:
             fade_colours=np.array(fade, np.float32).reshape(-1, 3),
             poses=poses, valid=valid, states=states, strides=strides,
             radii_m=np.array([owner[4] for owner in self.owners]),
+            flat=np.array([owner[5] for owner in self.owners], bool),
         )  # fmt: skip
 
 
@@ -323,7 +324,7 @@ def _building(build: _Builder, building: Building, index: int) -> None:
         for k in range(count):
             along_m = (k + 0.5) * panel_m - wide_m / 2
             centre = points_from_frame(np.array([out_m, along_m]), np.array([x, y, angle]))
-            build.own(np.array([*centre, angle]), panel_m)
+            build.own(np.array([*centre, angle]), 0.5 * panel_m + 0.1, flat=True)
             build.pane(0, (-panel_m / 2, panel_m / 2), (0, building.height_m), wall, True)
             build.pane(
                 0.01, (-panel_m / 2, panel_m / 2), (0, 0.7), scaled(wall, 0.7), True, reach_m=90.0, fades_to=wall
