@@ -167,3 +167,50 @@ def test_narrow_video_is_read_too(tmp_path):
         writer.write(frames)
     assert not video_info(tmp_path / "v.mp4").prepared
     assert np.abs(read_clip(tmp_path / "v.mp4").astype(float) - frames).mean() < 3
+
+
+def test_damaged_frames_are_refused(tmp_path):
+    """Bytes changed inside the frames of a video that PyAV reads."""
+    frames = np.random.default_rng(0).integers(0, 255, (60, H, W, 3), dtype=np.uint8)
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "2"})
+        stream.width, stream.height = W, H
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(b ^ 0x5A for b in content[middle : middle + 2000])
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"v\.mp4: does not decode from 0\.00 s on, it is damaged"):
+        read_clip(path)
+
+
+def test_edit_list_is_followed(tmp_path):
+    """A cut by stream copy: 12 frames before 0 that must not show, where decord shows them."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    write_with(whole, 4 * np.arange(63), 100 * np.arange(63), options={"bf": "0", "g": "63"})
+    with av.open(str(whole)) as source, av.open(str(cut), "w", format="mp4") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = int(1.2 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = stream
+                target.mux(packet)
+    assert not video_info(cut).prepared
+    np.testing.assert_array_equal(shades(read_clip(cut)), np.arange(12, 61))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["udacity_solidWhiteRight.mp4", "cosmos_predict2_input3.mp4"])
+def test_recorded_video_equals_decoding_it_all(real_data, name):
+    path = real_data / "video" / name
+    with av.open(str(path)) as container:
+        every = [(float(f.time), f.to_ndarray(format="rgb24")[::16, ::16]) for f in container.decode(video=0)]
+    times_s = np.array([time_s for time_s, _ in every])
+    frames = read_clip(path, start_s=0.03, num_frames=20)
+    for k, frame in enumerate(frames):
+        near = int(np.abs(times_s - (0.03 + k / 10)).argmin())
+        assert np.abs(frame[::16, ::16].astype(int) - every[near][1]).mean() < 2.0

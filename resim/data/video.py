@@ -52,11 +52,7 @@ def open_video(path: Path | str) -> Any:
     if path.suffix.lower() not in DEMUXERS:
         raise ValueError(f"{path}: unknown video ending {path.suffix!r}; use one of {', '.join(sorted(DEMUXERS))}")
     try:
-        container = av.open(
-            str(path),
-            format=DEMUXERS[path.suffix.lower()],
-            options={"protocol_whitelist": "file", "err_detect": "explode"},
-        )
+        container = av.open(str(path), format=DEMUXERS[path.suffix.lower()], options={"protocol_whitelist": "file"})
     except av.error.FFmpegError as error:
         with path.open("rb") as file:
             begin = file.read(24)
@@ -67,7 +63,9 @@ def open_video(path: Path | str) -> Any:
     if not container.streams.video:
         container.close()
         raise ValueError(f"{path}: holds no video stream")
-    entries = container.streams.video[0].index_entries
+    stream = container.streams.video[0]
+    stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not a smeared picture
+    entries = stream.index_entries
     if len(entries) and entries[-1].pos + entries[-1].size > path.stat().st_size:
         container.close()
         raise ValueError(f"{path}: cut off: its index reaches beyond the end of the file; download or copy it again")
@@ -77,7 +75,12 @@ def open_video(path: Path | str) -> Any:
 def _info(path: Path, container: Any) -> VideoInfo:
     stream = container.streams.video[0]
     entries = stream.index_entries
-    length_s = container.duration / av.time_base if stream.duration is None else stream.duration * stream.time_base
+    if stream.duration is not None:
+        length_s = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        length_s = container.duration / av.time_base
+    else:
+        raise ValueError(f"{path}: its header states no length; convert it to mp4")
     codec = stream.codec_context.codec.canonical_name
     starts_at_zero = stream.start_time == 0 and len(entries) > 0 and entries[0].timestamp == 0
     wide_enough = stream.codec_context.width >= MIN_DECORD_WIDTH_PX
@@ -87,7 +90,7 @@ def _info(path: Path, container: Any) -> VideoInfo:
         width_px=stream.codec_context.width,
         height_px=stream.codec_context.height,
         fps=float(stream.average_rate),
-        length_s=float(length_s),
+        length_s=length_s,
         prepared=codec == "h264" and starts_at_zero and wide_enough,
     )
 
@@ -107,9 +110,13 @@ def read_clip(path: Path | str, start_s: float = 0.0, num_frames: int = NUM_FRAM
     times_s = start_s + np.arange(num_frames) / fps
     with open_video(path) as container:
         info = _info(Path(path), container)
-        if not info.prepared:
+        try:
+            if info.prepared:
+                return _read_with_decord(info, times_s, fps)
             return _read_with_av(container, info, times_s, fps)
-    return _read_with_decord(info, times_s, fps)
+        except (av.error.FFmpegError, decord.DECORDError, decord.DECORDLimitReachedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: does not decode from {start_s:.2f} s on, it is damaged: {reason}") from error
 
 
 def _read_with_decord(info: VideoInfo, times_s: NDArray[np.float64], fps: float) -> Frames:
