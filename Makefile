@@ -11,7 +11,7 @@ PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c '$(PYTHON_CHECK)' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
 
-.PHONY: help demo test tiny kitti golden doctor requirements clean
+.PHONY: help demo test tiny kitti doctor requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -26,14 +26,11 @@ test: $(STAMP)  ## lint, format check, type check, tests
 	$(BIN)/pytest
 
 tiny: $(STAMP)  ## train checkpoints/tiny from nothing but this repository (continues where it was stopped)
-	$(BIN)/python train/make_tiny.py
+	$(BIN)/python train/make_tiny.py --overwrite
 
 kitti: $(STAMP)  ## the demo on a recorded drive: make kitti KITTI=folder with images, poses.txt, calib.txt
 	@test -n "$(KITTI)" || { echo "make kitti needs the folder of a recording: make kitti KITTI=path/to/sequence" >&2; exit 2; }
 	$(BIN)/python eval/kitti_demo.py --kitti "$(KITTI)" --output_dir outputs/kitti --overwrite
-
-golden: $(STAMP)  ## regenerate the stored expected values of the tests; look at the diff before committing it
-	RESIM_WRITE_GOLDEN=1 $(BIN)/pytest -q -k golden
 
 doctor: $(STAMP)  ## what this machine has, and which presets fit on it
 	$(BIN)/resim doctor
@@ -43,8 +40,8 @@ requirements:  ## pin every dependency again, from the ranges in pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
-clean:  ## remove what was generated; keeps .venv
-	rm -rf outputs build dist resim.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove the demos' outputs and the caches; keeps training runs and .venv
+	rm -rf outputs/demo outputs/kitti outputs/readme outputs/readme_commands.sh build dist resim.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find resim train eval data_prep benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.txt pyproject.toml

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from tiny_models import tiny_pipeline
 
 from resim import doctor
-from resim.presets import PRESETS, stage1, stage2, stage3
+from resim.presets import PRESETS, stage1, stage2, stage3, tiny_stage1
 
 NO_GPU = {"gpus": [], "memory_gib": 23.0}
 
@@ -24,6 +25,19 @@ def test_stage_2_learns_the_adapter_and_the_trajectory_encoder():
     adapter = 30 * 4 * 2 * 128 * 1920  # blocks x (q, k, v, out) x two factors of rank 128
     assert need.trainable == adapter + (frozen_encoder.parameters - frozen_encoder.trainable)
     assert need.parameters == doctor.memory_need(stage3(), num_processes=1).trainable
+
+
+def test_tiny_presets_are_counted_from_the_tiny_models_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "TINY_MODEL", tmp_path / "tiny")
+    assert doctor.preset_row("tiny_stage1", tiny_stage1(), NO_GPU)["fits"] == "unknown: no checkpoints/tiny"
+    pipeline = tiny_pipeline()
+    pipeline.save_pretrained(tmp_path / "tiny")
+    need = doctor.memory_need(tiny_stage1(), num_processes=1)
+    assert need.parameters == sum(parameter.numel() for parameter in pipeline.world_model.parameters())
+    # 13 x 8 x 14 patches of 8 pixels + 32 text + 9 trajectory tokens, 2 layers, width 32, 8 clips, float32
+    by_hand = (13 * 8 * 14 + 32 + 9) * 2 * 32 * 8 * 46.4 * 2
+    assert need.activations_gib * doctor.GIB == pytest.approx(by_hand)
+    assert doctor.preset_row("tiny_stage1", tiny_stage1(), NO_GPU)["fits"] == "yes"
 
 
 def test_sharding_divides_the_optimizer():
