@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from resim.config import TrainConfig, flatten
-from resim.data.store import sha256_of
+from resim.files import sha256_of
 from resim.training.run import TrainingRun, averaged_weights
 from resim.world_model.lora import has_lora, save_lora, without_lora
 from resim.world_model.pipeline import LORA_FOLDER, ReSimPipeline
@@ -67,7 +66,8 @@ def prepare_output_dir(config: TrainConfig) -> None:
     """Make ``output_dir`` for a new run; a resumed run goes on in its own. Only the main process calls this.
 
     Raises FileExistsError when output_dir holds something and neither --overwrite nor --resume_from_checkpoint is
-    given, ValueError when both are, or when --overwrite would delete the starting model.
+    given, or when it holds no training run; ValueError when both flags are given, or --overwrite would delete the
+    model to start from.
     """
     out = config.output_dir
     if config.resume_from_checkpoint is not None:
@@ -76,6 +76,8 @@ def prepare_output_dir(config: TrainConfig) -> None:
     elif out.exists() and any(out.iterdir()):
         if not config.overwrite:
             raise FileExistsError(f"{out} exists: give --overwrite to delete it, or --resume_from_checkpoint latest")
+        if not (out / CONFIG_FILE).is_file():
+            raise FileExistsError(f"{out} holds no {CONFIG_FILE}, so it is no training run; it will not be overwritten")
         if config.init_from.resolve().is_relative_to(out.resolve()):
             raise ValueError(f"--overwrite would delete the model to start from, {config.init_from}")
         shutil.rmtree(out)
@@ -107,13 +109,11 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
     return sorted(path for path in output_dir.iterdir() if re.fullmatch(r"checkpoint-\d{6,}", path.name))
 
 
-def save_checkpoint(
-    run: TrainingRun, accelerator: Accelerator, config: TrainConfig, progress: Progress, *, model_folder: Path
-) -> Path:
-    """Write ``output_dir/checkpoint-<step>`` aside and rename it. Every process calls this; ``model_folder`` is where
-    the frozen parts are linked from.
-    """
-    final = config.output_dir / f"checkpoint-{progress.step:06d}"
+def save_checkpoint(run: TrainingRun, step: int) -> Path:
+    """Write ``output_dir/checkpoint-<step>`` aside and rename it; ``step`` steps were taken. Every process calls it."""
+    config, accelerator = run.config, run.accelerator
+    progress = Progress(step=step, samples=step * config.global_batch_size, num_processes=accelerator.num_processes)
+    final = config.output_dir / f"checkpoint-{step:06d}"
     partial = final.with_suffix(".partial")
     if accelerator.is_main_process and partial.exists():
         shutil.rmtree(partial)
@@ -122,7 +122,7 @@ def save_checkpoint(
     if accelerator.is_main_process:
         save_average(run.ema, partial / STATE_FOLDER)
         with averaged_weights(run.ema, run.parameters):
-            save_model(run.pipeline, partial, model_folder)
+            save_model(run.pipeline, partial, run.model_folder)
         write_json(partial / STATE_FOLDER / PROGRESS_FILE, asdict(progress))
         write_json(partial / CONFIG_FILE, describe(config, run.data_fingerprints))
         write_manifest(partial)
@@ -150,11 +150,18 @@ def save_model(pipeline: ReSimPipeline, folder: Path, model_folder: Path) -> Non
     pipeline.save_config(folder)
 
 
-def load_state(run: TrainingRun, accelerator: Accelerator, config: TrainConfig, folder: Path) -> Progress:
+def write_run_config(run: TrainingRun) -> None:
+    """Write train_config.json into output_dir when the run begins: it also marks the folder as a run's."""
+    if run.accelerator.is_main_process:
+        write_json(run.config.output_dir / CONFIG_FILE, describe(run.config, run.data_fingerprints))
+
+
+def load_state(run: TrainingRun, folder: Path) -> Progress:
     """Bring weights, optimizer and moving average back from a checkpoint.
 
     Raises ValueError naming the file that is damaged, or the setting that differs from the run that wrote it.
     """
+    config, accelerator = run.config, run.accelerator
     verify_manifest(folder)
     saved = json.loads((folder / CONFIG_FILE).read_text())
     progress = Progress(**json.loads((folder / STATE_FOLDER / PROGRESS_FILE).read_text()))

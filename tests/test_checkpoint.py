@@ -87,6 +87,10 @@ def test_existing_output_dir_is_not_touched_without_overwrite(finished):
     with pytest.raises(FileExistsError, match="--overwrite"):
         train(finished)
     assert sorted(finished.output_dir.rglob("*")) == before
+    no_run = finished.output_dir / "checkpoint-000003" / "vae"
+    with pytest.raises(FileExistsError, match="no training run"):
+        prepare_output_dir(replace(finished, output_dir=no_run, overwrite=True))
+    assert no_run.is_dir()
     with pytest.raises(ValueError, match="exclude each other"):
         prepare_output_dir(replace(finished, overwrite=True, resume_from_checkpoint="latest"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from resim.clip import Batch
-from resim.config import DataConfig
+from resim.config import DataConfig, TrainConfig
 from resim.data.collate import collate
 from resim.data.latents import vae_fingerprint
 from resim.data.mixture import MixtureEntry, RankBatchSampler, TrainingData
@@ -49,20 +49,19 @@ def validation_data(config: DataConfig, model_folder: Path) -> TrainingData:
 
 
 def training_batches(
-    data: TrainingData,
-    *,
-    start_pass: int,
-    num_passes: int,
-    batch_size: int,
-    rank: int,
-    world_size: int,
-    num_workers: int,
+    data: TrainingData, config: TrainConfig, *, start: int, rank: int, world_size: int
 ) -> Iterator[Batch]:
-    """Batches of one rank from forward pass ``start_pass`` of the run on: no state, so a resume just starts later."""
+    """Batches of one rank from optimizer step ``start`` on. They have no state, so a resume just starts later."""
+    passes = config.gradient_accumulation_steps(world_size)
     sampler = RankBatchSampler(
-        start_step=start_pass, num_steps=num_passes, batch_size=batch_size, rank=rank, world_size=world_size
+        start_step=start * passes,
+        num_steps=(config.max_train_steps - start) * passes,
+        batch_size=config.train_batch_size,
+        rank=rank,
+        world_size=world_size,
     )
-    return iter(DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
+    workers = config.data.dataloader_num_workers
+    return iter(DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=workers))
 
 
 def first_batches(data: TrainingData, num_clips: int, batch_size: int) -> list[Batch]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
+
+from resim.training.run import TrainingRun
 
 METRICS_FILE = "metrics.jsonl"
 NUM_BUCKETS = 10  # of timesteps
@@ -18,17 +19,18 @@ NUM_BUCKETS = 10  # of timesteps
 class TrainLog:
     """Collects losses clip by clip and writes their means by name, by timestep and by source."""
 
-    def __init__(self, folder: Path, accelerator: Accelerator, sources: Sequence[str], num_timesteps: int, step: int):
-        self.accelerator = accelerator
-        self.sources = tuple(sources)
-        self.num_timesteps = num_timesteps
+    def __init__(self, run: TrainingRun, step: int):
+        """Continue the log of ``run`` after ``step``, where 0 begins one."""
+        self.accelerator = run.accelerator
+        self.diffusion = run.config.diffusion
+        self.sources = [entry.name for entry in run.data.entries]
         self.rows: list[torch.Tensor] = []  # each (B, 2 + losses): timestep, source, losses
         self.names: tuple[str, ...] = ()
         self.started_s = time.perf_counter()
-        self.file = folder / METRICS_FILE
-        if accelerator.is_main_process:
+        self.file = run.config.output_dir / METRICS_FILE
+        if self.accelerator.is_main_process:
             drop_rows_after(self.file, step)
-            self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+            self.tensorboard = SummaryWriter(run.config.output_dir / "tensorboard", purge_step=step + 1)
 
     def record(self, losses: dict[str, torch.Tensor], timestep_B: torch.Tensor, source: Sequence[str]) -> None:
         """Remember the losses (B,) of one forward pass."""
@@ -37,31 +39,23 @@ class TrainLog:
         columns = (timestep_B, source_B, *(loss.detach() for loss in losses.values()))
         self.rows.append(torch.stack([column.float() for column in columns], dim=1))
 
-    def write_interval(
-        self, step: int, grad_norm: float, learning_rate: float, loss_weights: dict[str, float]
-    ) -> float:
+    def write_interval(self, step: int, grad_norm: float, learning_rate: float) -> float:
         """Average what was recorded since the last call, on all processes, into one row; returns the mean loss."""
         rows = self.accelerator.gather(torch.cat(self.rows)).cpu()
         self.rows = []
         now_s = time.perf_counter()
         timestep, source, losses = rows[:, 0], rows[:, 1].long(), rows[:, 2:]
-        total = losses @ torch.tensor([loss_weights[name] for name in self.names])
-        bucket = (timestep * NUM_BUCKETS / self.num_timesteps).long()
+        total = losses @ torch.tensor([self.diffusion.loss_weights[name] for name in self.names])
+        num_timesteps = self.diffusion.num_timesteps
+        bucket = (timestep * NUM_BUCKETS / num_timesteps).long()
+        bucket_names = [f"{i * num_timesteps // NUM_BUCKETS:03d}" for i in range(NUM_BUCKETS)]
         row = {
             "loss": total.mean().item(),
             "loss_by_name": dict(zip(self.names, losses.mean(dim=0).tolist(), strict=True)),
-            "loss_by_timestep": {
-                f"{i * self.num_timesteps // NUM_BUCKETS:03d}": total[bucket == i].mean().item()
-                for i in range(NUM_BUCKETS)
-                if bool((bucket == i).any())
-            },
-            "loss_by_source": {
-                name: total[source == i].mean().item()
-                for i, name in enumerate(self.sources)
-                if bool((source == i).any())
-            },
-            "timestep_histogram": torch.bincount(bucket, minlength=NUM_BUCKETS).tolist(),
-            "mixture": {name: int((source == i).sum()) for i, name in enumerate(self.sources)},
+            "loss_by_timestep": means(total, bucket, bucket_names),
+            "loss_by_source": means(total, source, self.sources),
+            "timestep_histogram": counts(bucket, bucket_names),
+            "mixture": counts(source, self.sources),
             "grad_norm": grad_norm,
             "learning_rate": learning_rate,
             "samples_per_s": len(rows) / (now_s - self.started_s),
@@ -91,6 +85,16 @@ class TrainLog:
         """Flush and close."""
         if self.accelerator.is_main_process:
             self.tensorboard.close()
+
+
+def means(values: torch.Tensor, group: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Mean of the values (N,) in each group; ``group`` (N,) indexes ``names``, and empty groups are left out."""
+    return {name: values[group == i].mean().item() for i, name in enumerate(names) if bool((group == i).any())}
+
+
+def counts(group: torch.Tensor, names: Sequence[str]) -> dict[str, int]:
+    """How many are in each group; ``group`` (N,) indexes ``names``."""
+    return dict(zip(names, torch.bincount(group, minlength=len(names)).tolist(), strict=True))
 
 
 def drop_rows_after(file: Path, step: int) -> None:

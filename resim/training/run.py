@@ -26,6 +26,9 @@ from resim.world_model.pipeline import ReSimPipeline, make_scheduler
 class TrainingRun:
     """Everything that the loop works on. ``model`` may be wrapped; ``pipeline`` holds the same weights unwrapped."""
 
+    config: TrainConfig
+    accelerator: Accelerator
+    model_folder: Path  # where the model came from: init_from, or the checkpoint that is resumed
     pipeline: ReSimPipeline
     model: nn.Module
     parameters: list[nn.Parameter]  # the trainable ones
@@ -76,8 +79,8 @@ def load_pipeline(folder: Path, config: TrainConfig) -> ReSimPipeline:
 
 def set_up(config: TrainConfig, accelerator: Accelerator, model_folder: Path) -> TrainingRun:
     """Open the data, load the model of ``model_folder`` and prepare it for training as ``config.trains`` says."""
-    data = training_data(config.data, config.seed, model_folder)
     pipeline = load_pipeline(model_folder, config)
+    data = training_data(config.data, config.seed, model_folder)
     model = pipeline.world_model.float()
     if config.gradient_checkpointing:
         pipeline.transformer.enable_gradient_checkpointing()
@@ -89,6 +92,9 @@ def set_up(config: TrainConfig, accelerator: Accelerator, model_folder: Path) ->
         pipeline.vae.to(torch.bfloat16)
     prepared, optimizer = accelerator.prepare(model, make_optimizer(parameters, config.optim))
     return TrainingRun(
+        config=config,
+        accelerator=accelerator,
+        model_folder=model_folder,
         pipeline=pipeline,
         model=prepared,
         parameters=parameters,

@@ -82,6 +82,14 @@ def learning_rate_at(step: int, max_train_steps: int, config: OptimConfig) -> fl
     return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
+    """Give every parameter group the learning rate of ``step``, and return it."""
+    learning_rate = learning_rate_at(step, config.max_train_steps, config.optim)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    return learning_rate
+
+
 def step_generator(seed: int, step: int, rank: int, micro_step: int) -> torch.Generator:
     """The noise of one forward pass as a pure function of where it stands, so that a resume needs no saved state."""
     state = np.random.SeedSequence([seed, step, rank, micro_step]).generate_state(1, np.uint64)
