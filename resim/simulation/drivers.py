@@ -74,15 +74,15 @@ def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Ge
         return Plan()
     if driver in ("swerve_left", "swerve_right"):
         side = 1.0 if driver == "swerve_left" else -1.0
-        accel = tuple(rng.choice([(0.0,), (1.0,), (-1.5,), (0.0, 0.0, -3.0)][i]) for i in [rng.integers(4)])
-        return Plan(left_m=side * rng.uniform(3.5, 8.0), accel_mps2=accel, max_lateral_mps2=MAX_LATERAL_MPS2)
+        accel = float(rng.choice([-1.5, 0.0, 1.0]))
+        return Plan(left_m=side * rng.uniform(3.0, 7.0), accel_mps2=(accel,), max_lateral_mps2=MAX_LATERAL_MPS2)
     if driver == "drift_off_road":
-        return Plan(left_m=-rng.uniform(6, 14), left_rate_mps=rng.uniform(1.8, 3.5), max_lateral_mps2=MAX_LATERAL_MPS2)
+        return Plan(left_m=-rng.uniform(4, 9), left_rate_mps=rng.uniform(1.5, 3.0), max_lateral_mps2=MAX_LATERAL_MPS2)
     if driver == "wrong_way":
         left_m = opposite_lane_left_m(scenario, along_m)
         if left_m is None:  # turn round in the road
             return Plan(accel_mps2=(-2.0, 0.0), curvature_1pm=(0.12,), max_lateral_mps2=MAX_LATERAL_MPS2)
-        return Plan(left_m=left_m, accel_mps2=(rng.choice([0.0, 1.5]),), max_lateral_mps2=MAX_LATERAL_MPS2)
+        return Plan(left_m=left_m, accel_mps2=(float(rng.choice([0.0, 1.5])),), max_lateral_mps2=MAX_LATERAL_MPS2)
     if driver == "random":
         return Plan(
             accel_mps2=tuple(rng.choice(ACCEL_PRESETS_MPS2, 2).repeat(2)),

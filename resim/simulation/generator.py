@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ GREEN_S, YELLOW_S, ALL_RED_S = 8.0, 3.0, 2.0
 MAX_ATTEMPTS = 20
 
 
-def _draw(rng: np.random.Generator, shares: dict) -> object:
+def _draw(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
     """A key of ``shares``, drawn with its share."""
     return list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]
 
@@ -85,7 +86,7 @@ def _moving_vehicles(
     """Vehicles on every lane near the ego, with room to brake between them and around the ego."""
     agents: list[Agent] = []
     taken = [(ego_path.pose_at(ego_m + 1.4), 9.0 + 1.2 * ego_mps)]
-    density_m = rng.uniform(18, 70)
+    density_m = rng.uniform(28, 100)
     ego_xy = ego_path.pose_at(ego_m)[:2]
     for lane in road.lanes:
         points_m = resample(lane.centerline_m, 1.0)
@@ -138,7 +139,7 @@ def _kerbside(road: RoadMap, rng: np.random.Generator) -> list[Agent]:
                 path = _walk(points_m, 1)
                 agents.append(_cyclist(path, float(start_m), rng.uniform(3.5, 6.5)))
             continue
-        along_m, fill = rng.uniform(13, 25), rng.uniform(0.25, 0.9)
+        along_m, fill = rng.uniform(13, 25), rng.uniform(0.1, 0.6)
         while along_m < len(points_m) - 14:
             length_m, width_m, height_m = _vehicle_size(rng)
             if rng.random() < fill and length_m < 7:
@@ -213,7 +214,7 @@ def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None) -> Sc
     """One scenario warmed up to step 0, or None where the warm-up went wrong."""
     rng = np.random.default_rng([seed, attempt])
     drawn_kind, drawn_look = _draw(rng, KIND_SHARES), _draw(rng, LOOK_SHARES)
-    kind = str(drawn_kind) if kind is None else kind
+    kind = drawn_kind if kind is None else kind
     road = MAPS[kind](rng)
     route = road.ego_routes[int(rng.integers(len(road.ego_routes)))]
     path = path_along(road, route.lane_ids)
@@ -238,7 +239,7 @@ def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None) -> Sc
         ego_path=path,
         ego_state=np.r_[pose, speed, 0.0],
         ego_along_m=start_m,
-        look=look if look is not None else Look(drawn_look),
+        look=drawn_look if look is None else look,
         buildings=buildings,
         trees=trees,
     )

@@ -9,7 +9,7 @@ from resim.simulation.roads import RoadMap, headings_of, inside, resample
 
 FloatArray = NDArray[np.floating]
 
-CLEARANCE_M = 2.2  # between the road edge and anything that stands
+CLEARANCE_M = 3.0  # between the road edge and anything that stands: the pavement
 
 
 def _clear(points_m: FloatArray, edges_m: FloatArray, polygons: tuple[FloatArray, ...], margin_m: float) -> bool:

@@ -65,8 +65,10 @@ class Simulation:
     def step(self, plan: Plan, elapsed_s: float) -> None:
         """Advance everything by DT_S, the ego under ``plan`` begun ``elapsed_s`` ago."""
         lights = self.scenario.light_states[:, self.step_index]
-        obstacles = self.traffic.obstacles(self.state)
-        signal = self.scenario.ego_path.signal
+        path = self.scenario.ego_path
+        on_path = min(int(self.driver.along_m), len(path.priority) - 1)
+        obstacles = self.traffic.obstacles(self.state, int(path.priority[on_path]))
+        signal = path.signal
         light = int(lights[signal]) if signal >= 0 else NO_LIGHT
         wanted = self.driver.control(plan, self.intended, elapsed_s, obstacles, self.traffic.count, light)
         self.intended = step_bicycle(self.intended, *limit_control(self.intended, *wanted, DT_S), DT_S)

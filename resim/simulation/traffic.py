@@ -15,6 +15,7 @@ from resim.simulation.scenario import (
     Path,
     Scenario,
 )
+from resim.simulation.vehicle import step_bicycle
 
 FloatArray = NDArray[np.floating]
 
@@ -118,7 +119,7 @@ class Traffic:
         paths = [a.path for a in agents if a.path is not None]
         longest = max((len(p.points_m) for p in paths), default=2)
 
-        def padded(values: list[FloatArray]) -> FloatArray:
+        def padded(values: list[NDArray]) -> NDArray:
             return np.stack([np.concatenate([v, np.repeat(v[-1:], longest - len(v), axis=0)]) for v in values])
 
         if paths:
@@ -165,27 +166,15 @@ class Traffic:
         valid[self.moving] = self.along_m < self.length_m - 0.5
         return valid
 
-    def obstacles(self, ego_state: FloatArray) -> Obstacles:
-        """Everything that moves, as three discs each, and where those with right of way will be in 1 and 2 s."""
-        heading = ego_state[2]
-        ahead = np.array([np.cos(heading), np.sin(heading)])
-        ego_pose = np.r_[ego_state[:2] + REAR_AXLE_TO_CENTER_M * ahead, heading]
-        poses, sizes, speeds = [ego_pose[None]], [np.array([[EGO_LENGTH_M, EGO_WIDTH_M]])], [ego_state[3:4]]
-        owners, ranks = [[self.count]], [[0]]
-        if len(self.moving):
-            there = self.along_m < self.length_m - 0.5
-            now, index = self._at(self.along_m)
-            speed = np.where(self.stopped, 0.0, self.speed_mps)
-            rank = self.priority[np.arange(len(index)), index]
-            for wait_s in (0.0, *PREDICTIONS_S):
-                chosen = there if wait_s == 0 else there & (rank > 0) & ~self.stopped
-                pose = now if wait_s == 0 else self._at(self.along_m + wait_s * self.speed_mps)[0]
-                poses.append(pose[chosen])
-                sizes.append(self.size_m[self.moving][chosen])
-                speeds.append(speed[chosen])
-                owners.append(self.moving[chosen])
-                ranks.append((rank if wait_s else 0 * rank)[chosen])
-        pose, size, speed = np.concatenate(poses), np.concatenate(sizes), np.concatenate(speeds)
+    def obstacles(self, ego_state: FloatArray, ego_rank: int) -> Obstacles:
+        """What moves now, and where those with right of way (the ego too if ``ego_rank`` > 0) will be in 1 and 2 s."""
+        bodies = []
+        for wait_s in (0.0, *PREDICTIONS_S):
+            if wait_s == 0 or ego_rank > 0:
+                bodies.append(self._ego_body(ego_state, ego_rank, wait_s))
+            if len(self.moving):
+                bodies.append(self._movers(wait_s))
+        pose, size, speed, owner, rank = (np.concatenate(column) for column in zip(*bodies, strict=True))
         direction = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], -1)
         radius_m = size.min(axis=1) / 2
         reach_m = np.maximum(0.0, size[:, 0] / 2 - radius_m)
@@ -194,9 +183,31 @@ class Traffic:
             xy_m=(pose[None, :, :2] + spread).reshape(-1, 2),
             radius_m=np.tile(radius_m, 3),
             velocity_mps=np.tile(speed[:, None] * direction, (3, 1)),
-            owner=np.tile(np.concatenate(owners), 3).astype(np.int64),
-            rank=np.tile(np.concatenate(ranks), 3).astype(np.int8),
+            owner=np.tile(owner, 3).astype(np.int64),
+            rank=np.tile(rank, 3).astype(np.int8),
         )
+
+    def _ego_body(self, state: FloatArray, rank: int, wait_s: float) -> tuple[NDArray, ...]:
+        """Pose, size, speed, owner and rank (each with one row) of the ego, ``wait_s`` ahead on its present circle."""
+        x_m, y_m, heading = step_bicycle(state, 0.0, state[4], wait_s)[:3]
+        pose = np.array([[x_m, y_m, heading]])
+        pose[:, :2] += REAR_AXLE_TO_CENTER_M * np.array([np.cos(heading), np.sin(heading)])
+        size = np.array([[EGO_LENGTH_M, EGO_WIDTH_M]])
+        return pose, size, state[3:4], np.array([self.count]), np.array([rank if wait_s else 0])
+
+    def _movers(self, wait_s: float) -> tuple[NDArray, ...]:
+        """The same for the movers: all of them now (``wait_s`` 0), later those with right of way."""
+        now, index = self._at(self.along_m)
+        rank = self.priority[np.arange(len(index)), index]
+        chosen = self.along_m < self.length_m - 0.5
+        pose, speed = now, np.where(self.stopped, 0.0, self.speed_mps)
+        if wait_s > 0:
+            chosen &= (rank > 0) & ~self.stopped
+            pose = self._at(self.along_m + wait_s * self.speed_mps)[0]
+        else:
+            rank = 0 * rank
+        owner = self.moving[chosen]
+        return pose[chosen], self.size_m[owner], speed[chosen], owner, rank[chosen]
 
     def step(self, obstacles: Obstacles, light_states: NDArray[np.int8]) -> None:
         """Advance all movers by one step; ``light_states`` (lights,) are those of the current step."""
