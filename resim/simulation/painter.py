@@ -57,25 +57,33 @@ class Painter:
         """Draw polygons from far to near."""
         meshes, camera = self.meshes, self.camera
         where, distance_m = self._relative(step)
+        chosen = self._facing(step, where, distance_m)
+        points = _in_camera(meshes, chosen, where, meshes.strides[step], camera)
+        depth_m, left_m, _ = points
+        edge_m = camera.width_px / 2 / camera.fx_px * 1.02 * depth_m
+        kept = (depth_m.max(0) > NEAR_M) & ((left_m - edge_m).min(0) < 0) & ((left_m + edge_m).max(0) > 0)
+        chosen, points = chosen[kept], np.ascontiguousarray(points[..., kept].T)
+        cut = (points[..., 0].min(1) < NEAR_M).tolist()
+        pixels, counts = _fixed_point(points, camera), meshes.counts[chosen].tolist()
+        colours = self._colours(step, chosen, where, distance_m).tolist()
+        for i, (corners, count, colour) in enumerate(zip(pixels, counts, colours, strict=True)):
+            corners = _fixed_point(clip_near(points[i, :count]), camera) if cut[i] else corners[:count]
+            cv2.fillConvexPoly(image, corners, colour, cv2.LINE_AA, SHIFT)
+
+    def _facing(self, step: int, where: FloatArray, distance_m: FloatArray) -> NDArray[np.int64]:
+        """Polygons of owners in view that turn their front to the camera, from far to near."""
+        meshes = self.meshes
         owner_distance_m = distance_m[meshes.owners]
         seen = self._owners_in_view(step, where, distance_m)[meshes.owners] & (owner_distance_m < meshes.reach_m)
         chosen = np.flatnonzero(seen)
-        chosen = chosen[np.argsort(-owner_distance_m[chosen], kind="stable")]
-        depth_m, left_m, up_m = _in_camera(meshes, chosen, where, meshes.strides[step], camera)
-        normal = _normals(depth_m, left_m, up_m)
-        facing = normal[0] * depth_m[:, 0] + normal[1] * left_m[:, 0] + normal[2] * up_m[:, 0] < 0
-        kept = (meshes.two_sided[chosen] | facing) & (depth_m.max(1) > NEAR_M)
-        edge_m = camera.width_px / 2 / camera.fx_px * 1.02 * depth_m
-        kept &= ((left_m - edge_m).min(1) < 0) & ((left_m + edge_m).max(1) > 0)
-        chosen, normal = chosen[kept], normal[:, kept]
-        points = np.stack([depth_m[kept], left_m[kept], up_m[kept]], -1)
-        colours = self._colours(step, chosen, normal, where, distance_m)
-        cut = points[..., 0].min(1) < NEAR_M
-        pixels = _fixed_point(points, camera)
-        counts = meshes.counts[chosen]
-        for i, (count, colour) in enumerate(zip(counts.tolist(), colours.tolist(), strict=True)):
-            corners = _fixed_point(clip_near(points[i, :count]), camera) if cut[i] else pixels[i, :count]
-            cv2.fillConvexPoly(image, corners, colour, cv2.LINE_AA, SHIFT)
+        ahead_m, left_m, turn_rad = where[:, meshes.owners[chosen]]
+        cos, sin = np.cos(turn_rad), np.sin(turn_rad)
+        x, y, z = meshes.normals[:, chosen]
+        corner_x, corner_y, corner_z = meshes.vertices[:3, 0, chosen]
+        camera_x, camera_y = -cos * ahead_m - sin * left_m, sin * ahead_m - cos * left_m
+        facing = x * (camera_x - corner_x) + y * (camera_y - corner_y) + z * (self.camera.z_m - corner_z) > 0
+        chosen = chosen[meshes.two_sided[chosen] | facing]
+        return chosen[np.argsort(-owner_distance_m[chosen], kind="stable")]
 
     def _relative(self, step: int) -> tuple[FloatArray, FloatArray]:
         """Owner poses (3, O) relative to the spot below the camera, and their distances (O,)."""
@@ -95,9 +103,7 @@ class Painter:
         behind = ahead_m + radius_m < NEAR_M
         return self.meshes.valid[step] & ~(turned_away | beside | behind | (distance_m > FAR_M))
 
-    def _colours(
-        self, step: int, chosen: NDArray[np.int64], normal: FloatArray, where: FloatArray, distance_m: FloatArray
-    ) -> FloatArray:
+    def _colours(self, step: int, chosen: NDArray[np.int64], where: FloatArray, distance_m: FloatArray) -> FloatArray:
         """Colours (P, 3) of polygons after lamps, light and haze."""
         meshes, palette = self.meshes, self.palette
         owners = meshes.owners[chosen]
@@ -106,10 +112,10 @@ class Painter:
         base = np.where(lit[:, None], meshes.lit_colours[chosen], meshes.colours[chosen])
         fade = np.clip(3 * distance_m[owners] / meshes.reach_m[chosen] - 2, 0, 1)[:, None]
         base += fade * (meshes.fade_colours[chosen] - base)
-        sun_rad = self.sun_rad - self.axle_poses[step, 2]
-        sun = np.array([0.6 * np.cos(sun_rad), 0.6 * np.sin(sun_rad), 0.8])
-        length = np.sqrt((normal**2).sum(0)) + 1e-9
-        facing = np.where(meshes.two_sided[chosen], 0.7, np.maximum(sun @ normal / length, 0.0))
+        sun_rad = self.sun_rad - meshes.poses[step, :, 2][owners]
+        x, y, z = meshes.normals[:, chosen]
+        facing = np.maximum(0.6 * np.cos(sun_rad) * x + 0.6 * np.sin(sun_rad) * y + 0.8 * z, 0.0)
+        facing = np.where(meshes.two_sided[chosen], 0.7, facing)
         lamps = light_at(palette, where[0], where[1])[owners] - palette.sun * 0.7
         light = np.where(glowing, 1.0, lamps + palette.sun * facing)
         clear = clearness(palette, distance_m)[owners]
@@ -174,24 +180,17 @@ def paint_panorama(scene: Scene, palette: Palette, columns: int, top_rad: float)
 
 def _in_camera(
     meshes: Meshes, chosen: NDArray[np.int64], where: FloatArray, strides: FloatArray, camera: Camera
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Depth, left and up (P, CORNERS each) of the chosen polygons' corners before the camera, in metres."""
+) -> FloatArray:
+    """Corners (3, CORNERS, P) of the chosen polygons as depth, left and up before the camera, in metres."""
     owners = meshes.owners[chosen]
-    x, y, z, w, swing = meshes.vertices[:, chosen]
-    ahead_m, left_m, heading_rad = where[:, owners, None]
-    x = x + swing * strides[owners, None]
+    x, y, z, w, swing = meshes.vertices[:, :, chosen]
+    ahead_m, left_m, heading_rad = where[:, owners]
+    x = x + swing * strides[owners]
     cos, sin = np.cos(heading_rad), np.sin(heading_rad)
     ahead_m, left_m = ahead_m + cos * x - sin * y, left_m + sin * x + cos * y + w
     up_m = z - camera.z_m
     cos, sin = np.cos(camera.pitch_rad), np.sin(camera.pitch_rad)
-    return cos * ahead_m - sin * up_m, left_m, sin * ahead_m + cos * up_m
-
-
-def _normals(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
-    """Normals (3, P), not of unit length, from the coordinates (P, CORNERS) of polygons' first three corners."""
-    ax, ay, az = (c[:, 1] - c[:, 0] for c in (x, y, z))
-    bx, by, bz = (c[:, 2] - c[:, 0] for c in (x, y, z))
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    return np.stack([cos * ahead_m - sin * up_m, left_m, sin * ahead_m + cos * up_m])
 
 
 def _fixed_point(points: FloatArray, camera: Camera) -> NDArray[np.int32]:

@@ -29,7 +29,8 @@ OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4 + np.pi / 8), np.sin(np.aran
 class Meshes:
     """Polygons (P) in drawing order within their owner, and owners (O) over T steps."""
 
-    vertices: NDArray[np.float32]  # (5, P, CORNERS): x, y, z, w, s
+    vertices: NDArray[np.float32]  # (5, CORNERS, P): x, y, z, w, s
+    normals: NDArray[np.float32]  # (3, P) unit vectors in the owner's frame, for the one-sided
     counts: NDArray[np.int64]  # (P,) corners in use
     owners: NDArray[np.int64]  # (P,)
     colours: NDArray[np.float32]  # (P, 3)
@@ -126,8 +127,10 @@ class _Builder:
         states, strides = np.zeros((t, n), int), np.zeros((t, n))
         for i, owner in enumerate(self.owners):
             poses[:, i], valid[:, i], states[:, i], strides[:, i] = owner[:4]
+        vertices = np.ascontiguousarray(np.array(full, np.float32).reshape(-1, CORNERS, 5).T)
         return Meshes(
-            vertices=np.ascontiguousarray(np.moveaxis(np.array(full, np.float32).reshape(-1, CORNERS, 5), -1, 0)),
+            vertices=vertices,
+            normals=_normals(vertices[:3]),
             counts=np.array(counts, int),
             owners=np.array(owners, int),
             colours=np.array(colours, np.float32).reshape(-1, 3),
@@ -141,6 +144,13 @@ class _Builder:
             radii_m=np.array([owner[4] for owner in self.owners]),
             flat=np.array([owner[5] for owner in self.owners], bool),
         )  # fmt: skip
+
+
+def _normals(corners: FloatArray) -> FloatArray:
+    """Unit normals (3, P) of polygons from their first three corners (3, CORNERS, P)."""
+    (ax, ay, az), (bx, by, bz) = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normals = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    return normals / np.maximum(np.sqrt((normals**2).sum(0)), 1e-9)
 
 
 def build_meshes(scene: Scene, palette: Palette) -> Meshes:
