@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import tyro
 
-from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
+from resim.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
 from resim.data.checks import load_waypoints
 from resim.data.store import ClipStore
 from resim.data.video import read_clip, resize_and_crop, write_video
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.futures import Frames, Waypoints, compare_video
+from resim.futures import Frames, Waypoints, compare_video, model_size_px, speed_at_start_mps
 from resim.geometry import Camera, simulation_camera
 from resim.manoeuvres import MANOEUVRES, manoeuvre
 from resim.overlay import side_by_side
@@ -99,7 +99,7 @@ def read_rounds(args: GenerateArgs, clip: Clip | None) -> list[Waypoints]:
     """One path per value of --waypoints; a named manoeuvre begins at the speed the round before it ended with."""
     speed_mps = args.speed_mps
     if speed_mps is None and clip is not None and clip.history_poses is not None:
-        speed_mps = float(np.linalg.norm(np.diff(clip.history_poses[-3:, :2], axis=0), axis=1).mean() * FPS)
+        speed_mps = speed_at_start_mps(clip.history_poses)
     rounds: list[Waypoints] = []
     for value in args.waypoints:
         if Path(value).suffix:
@@ -115,12 +115,6 @@ def read_rounds(args: GenerateArgs, clip: Clip | None) -> list[Waypoints]:
         rounds.append(path)
         speed_mps = float(np.linalg.norm(path[-1, :2] - path[-2, :2]) / WAYPOINT_DT_S)
     return rounds
-
-
-def model_size_px(pipe: ReSimPipeline) -> tuple[int, int]:
-    """Height and width in pixels that the model was made for."""
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    return pipe.transformer.config.sample_height * factor, pipe.transformer.config.sample_width * factor
 
 
 def side_by_side_rounds(frames: Frames, start: Start, args: GenerateArgs, rounds: list[Waypoints]) -> Frames:

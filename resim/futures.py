@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES
 from resim.data.video import write_video
-from resim.geometry import Camera
+from resim.geometry import Camera, FloatArray
 from resim.overlay import BirdEyeView, draw_path_video, enlarge, side_by_side
 from resim.report import Report
 from resim.scene import Scene
@@ -18,6 +18,17 @@ from resim.world_model.pipeline import ReSimPipeline
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
 Waypoints = NDArray[np.float32]  # 8 3
+
+
+def model_size_px(pipe: ReSimPipeline) -> tuple[int, int]:
+    """Height and width in pixels that the model was made for."""
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    return pipe.transformer.config.sample_height * factor, pipe.transformer.config.sample_width * factor
+
+
+def speed_at_start_mps(history_poses: FloatArray) -> float:
+    """Speed at t = 0 from the last 0.3 s of the history's poses (9, 3)."""
+    return float(np.linalg.norm(np.diff(history_poses[-4:, :2], axis=0), axis=1).mean() * FPS)
 
 
 def generate_futures(

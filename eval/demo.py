@@ -1,0 +1,151 @@
+"""The whole on one machine: simulate fresh scenes, train each stage for a few steps, imagine futures, and report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from resim.clip import NUM_HISTORY_FRAMES
+from resim.data.store import ClipStore
+from resim.demo import Cost, Stage, report_cost, report_training, report_vae, run_command, train, versions
+from resim.doctor import machine
+from resim.entry_point import run
+from resim.files import new_folder
+from resim.futures import Frames, generate_futures, model_size_px, report_futures
+from resim.geometry import simulation_camera
+from resim.report import Report, write_json
+from resim.simulation.drivers import DRIVERS
+from resim.simulation.generator import generate_scenario
+from resim.simulation.painter import paint_clip
+from resim.simulation.simulate import drive
+from resim.world_model.pipeline import ReSimPipeline
+
+FIRST_SEED = 2_000_000  # no scene of the tiny model's training or held-out data has a seed from here on
+MIXED = ("expert", *(name for name in DRIVERS if name != "expert"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArgs:
+    """How much of everything; the defaults are for two CPU cores."""
+
+    # Where report.html, report.json, the videos, the data and the trained models go.
+    output_dir: Path = Path("outputs/demo")
+    # The model to start from.
+    model: Path = Path("checkpoints/tiny")
+    # Steps of each stage.
+    steps: int = 12
+    # Clips of each of the three training stores.
+    clips: int = 16
+    # Held-out clips: the validation losses and the reconstruction are of them.
+    held_out_clips: int = 12
+    # Kinds of the scenes whose futures are imagined.
+    scenes: tuple[str, ...] = ("straight", "curve", "intersection")
+    # Whose paths are imagined in each scene.
+    drivers: tuple[str, ...] = ("expert", "swerve_left", "drift_off_road")
+    num_inference_steps: int = 25
+    # How far the future is pushed towards the path.
+    guidance_scale: float = 6.0
+    # Of the noise, the same for every path of a scene.
+    seed: int = 0
+    # Replace the output of an earlier run.
+    overwrite: bool = False
+
+
+def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
+    """The stores that the tiny presets name: video without actions, logs of the expert, simulation of all drivers."""
+    expert, mixed = ("--drivers", "expert"), ("--drivers", *MIXED, "--drivers_per_scene", 4)
+    stores = {
+        "video": (args.clips, FIRST_SEED, (*expert, "--without_waypoints")),
+        "logs": (args.clips, FIRST_SEED + 10_000, expert),
+        "simulation": (args.clips, FIRST_SEED + 20_000, mixed),
+        "held_out": (args.held_out_clips, FIRST_SEED + 30_000, mixed),
+    }
+    for name, (num_clips, seed, flags) in stores.items():
+        size = ("--height", height_px, "--width", width_px, "--num_clips", num_clips, "--seed", seed)
+        run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *flags)
+    model_vae = args.model.resolve() / "vae"
+    run_command("data_prep/cache_latents.py", "--vae", model_vae, "--stores", *(data / name for name in stores))
+
+
+def train_stages(folder: Path, args: DemoArgs) -> list[Stage]:
+    """Each stage for a few steps: the first from the tiny model, each later one from the stage before it."""
+    stages, model = [], args.model.resolve()
+    for number in (1, 2, 3):
+        output_dir = folder / f"stage{number}"
+        flags = {
+            "data_root": folder / "data",
+            "num_validation_clips": args.held_out_clips,
+            "learning_rate": 1e-4,  # the tiny model is trained already; the presets' rate would undo it
+            "lr_scheduler": "constant",
+            "lr_warmup_steps": 2,
+        }
+        stages.append(train(f"tiny_stage{number}", model, output_dir, args.steps, **flags))
+        model = output_dir
+    return stages
+
+
+def report_scene(report: Report, folder: Path, pipe: ReSimPipeline, kind: str, args: DemoArgs) -> Mapping[str, object]:
+    """Imagine one fresh scene along each driver's path, beside what the simulator says."""
+    scenario = generate_scenario(FIRST_SEED + 40_000, kind=kind)
+    drives = {driver: drive(scenario, driver) for driver in args.drivers}
+    camera = simulation_camera(*model_size_px(pipe))
+    truths: dict[str, Frames] = {name: paint_clip(done.scene, camera) for name, done in drives.items()}
+    histories = np.stack([truth[:NUM_HISTORY_FRAMES] for truth in truths.values()])
+    if np.any(histories != histories[0]):
+        raise ValueError(f"scene {scenario.scene_id}: the drivers' histories differ")
+    paths = {name: done.waypoints for name, done in drives.items()}
+    futures = generate_futures(
+        pipe,
+        histories[0],
+        paths,
+        seed=args.seed,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
+    )
+    scenes = {name: done.scene for name, done in drives.items()}
+    return report_futures(report, folder, f"{kind}-{scenario.scene_id}", paths, futures, truths, camera, scenes=scenes)
+
+
+def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
+    """Write report.html and report.json."""
+    report = Report("ReSim demo")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with (
+        new_folder(args.output_dir.resolve(), marker="report.json", overwrite=args.overwrite) as folder,
+        Cost() as cost,
+    ):
+        pipe = ReSimPipeline.from_pretrained(args.model).to(device)
+        with cost.phase("simulate and encode fresh scenes"):
+            simulate(folder / "data", args, *model_size_px(pipe))
+        with cost.phase("reconstruct held-out clips"):
+            held_out = ClipStore(folder / "data" / "held_out")
+            vae_psnr_db = report_vae(report, pipe, held_out, num_clips=args.held_out_clips)
+        with cost.phase("train the three stages"):
+            stages = train_stages(folder, args)
+        with cost.phase("imagine the futures"):
+            report.paragraph(
+                "Per scene one history and one noise, and a future for each path. Left to right: the simulator's "
+                "truth, the generated future, the same with the commanded path, and the map with all paths."
+            )
+            scenes = [report_scene(report, folder, pipe, kind, args) for kind in args.scenes]
+        report_training(report, stages)
+        report_cost(report, cost)
+        found = {
+            "wall_s": cost.wall_s,
+            "peak_memory_gib": cost.peak_memory_gib,
+            "versions": versions(machine()),
+            "vae_psnr_db": vae_psnr_db,
+            "stages": [stage.row for stage in stages],
+            "scenes": scenes,
+        }
+        report.write(folder / "report.html")
+        write_json(folder / "report.json", found)
+    print(args.output_dir / "report.html")
+
+
+if __name__ == "__main__":
+    run(demo)

@@ -1,0 +1,104 @@
+"""The demo on a recorded drive: import a KITTI sequence, fine-tune a little, imagine three futures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from resim.clip import NUM_HISTORY_FRAMES
+from resim.data.store import ClipStore
+from resim.demo import Cost, report_cost, report_training, report_vae, run_command, train, versions
+from resim.doctor import machine
+from resim.entry_point import run
+from resim.files import new_folder
+from resim.futures import generate_futures, model_size_px, report_futures, speed_at_start_mps
+from resim.geometry import Camera
+from resim.manoeuvres import MANOEUVRES, manoeuvre
+from resim.report import Report, write_json
+from resim.world_model.pipeline import ReSimPipeline
+
+CLIP = 0  # of the imported store
+
+
+@dataclass(frozen=True, kw_only=True)
+class KittiDemoArgs:
+    """Which recording, and how much of everything."""
+
+    # Folder of the recording: images, poses.txt, calib.txt.
+    kitti: Path
+    # Where report.html, report.json, the videos, the store and the fine-tuned model go.
+    output_dir: Path = Path("outputs/kitti")
+    # The model to start from.
+    model: Path = Path("checkpoints/tiny")
+    # Steps of the fine-tuning.
+    steps: int = 20
+    # What to imagine beside the recorded path.
+    manoeuvres: tuple[str, ...] = ("swerve_left", "brake")
+    num_inference_steps: int = 25
+    # How far the future is pushed towards the path.
+    guidance_scale: float = 6.0
+    # Of the noise.
+    seed: int = 0
+    # Replace the output of an earlier run.
+    overwrite: bool = False
+
+
+def kitti_demo(args: Annotated[KittiDemoArgs, tyro.conf.arg(name="")]) -> None:
+    """Write report.html and report.json about a recorded drive."""
+    for name in args.manoeuvres:
+        if name not in MANOEUVRES:
+            manoeuvre(name, 0.0)  # says what to type
+    report = Report("ReSim on a recorded drive")
+    with (
+        new_folder(args.output_dir.resolve(), marker="report.json", overwrite=args.overwrite) as folder,
+        Cost() as cost,
+    ):
+        with cost.phase("import and check"):
+            run_command("data_prep/kitti.py", "--kitti", args.kitti.resolve(), "--output_dir", folder / "store")
+            run_command("data_prep/check.py", "--stores", folder / "store")
+        with cost.phase("fine-tune"):
+            tuned = folder / "finetune"
+            data_root = {"data_root": folder / "store"}
+            stage = train("tiny_finetune", args.model.resolve(), tuned, args.steps, **data_root)
+        with cost.phase("generate"):
+            pipe = ReSimPipeline.from_pretrained(tuned).to("cuda" if torch.cuda.is_available() else "cpu")
+            vae_psnr_db = report_vae(report, pipe, ClipStore(folder / "store"), num_clips=1)
+            scene = report_recording(report, folder, pipe, args)
+        report_training(report, [stage])
+        report_cost(report, cost)
+        found = {
+            "wall_s": cost.wall_s,
+            "peak_memory_gib": cost.peak_memory_gib,
+            "versions": versions(machine()),
+            "vae_psnr_db": vae_psnr_db,
+            "stages": [stage.row],
+            "scenes": [scene],
+        }
+        report.write(folder / "report.html")
+        write_json(folder / "report.json", found)
+    print(args.output_dir / "report.html")
+
+
+def report_recording(report: Report, folder: Path, pipe: ReSimPipeline, args: KittiDemoArgs) -> dict[str, object]:
+    """Futures of the recorded path and of the manoeuvres, begun at the recorded speed."""
+    store = ClipStore(folder / "store")
+    clip = store.clips[CLIP]
+    truth = store.read_frames(CLIP, *model_size_px(pipe))
+    camera = Camera(**clip.camera).resized_and_cropped(*truth.shape[1:3])
+    speed_mps = speed_at_start_mps(clip.history_poses)
+    paths = {"recorded": clip.waypoints} | {name: manoeuvre(name, speed_mps) for name in args.manoeuvres}
+    futures = generate_futures(
+        pipe,
+        truth[:NUM_HISTORY_FRAMES],
+        paths,
+        seed=args.seed,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
+    )
+    return report_futures(report, folder, clip.clip_id, paths, futures, {"recorded": truth}, camera, scenes={})
+
+
+if __name__ == "__main__":
+    run(kitti_demo)
