@@ -11,7 +11,7 @@ PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c '$(PYTHON_CHECK)' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
 
-.PHONY: help demo test tiny kitti doctor requirements clean
+.PHONY: help demo test tiny kitti golden doctor requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,9 @@ tiny: $(STAMP)  ## train checkpoints/tiny from nothing but this repository (cont
 kitti: $(STAMP)  ## the demo on a recorded drive: make kitti KITTI=folder with images, poses.txt, calib.txt
 	@test -n "$(KITTI)" || { echo "make kitti needs the folder of a recording: make kitti KITTI=path/to/sequence" >&2; exit 2; }
 	$(BIN)/python eval/kitti_demo.py --kitti "$(KITTI)" --output_dir outputs/kitti --overwrite
+
+golden: $(STAMP)  ## write the tests' stored losses anew; read the diff before committing it
+	RESIM_WRITE_GOLDEN=1 $(BIN)/pytest -q -k golden
 
 doctor: $(STAMP)  ## what this machine has, and which presets fit on it
 	$(BIN)/resim doctor
