@@ -24,6 +24,7 @@ from resim.simulation.vehicle import limit_control, step_bicycle
 FloatArray = NDArray[np.floating]
 
 NOW_STEP = NUM_HISTORY_FRAMES - 1  # t = 0
+NEAR_M = 12.0  # no box whose centre is further away touches the ego
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,11 @@ class Simulation:
 
     def _touch(self) -> None:
         """Find the first contact; it stops the ego and whatever it ran into for good."""
-        ego = box_corners(center_pose(self.state), EGO_LENGTH_M, EGO_WIDTH_M)
-        boxes = box_corners(self.traffic.poses(), self.traffic.size_m[:, 0], self.traffic.size_m[:, 1])
-        hit = np.flatnonzero(boxes_overlap(ego, boxes) & self.traffic.valid())
+        pose = center_pose(self.state)
+        ego = box_corners(pose, EGO_LENGTH_M, EGO_WIDTH_M)
+        poses, size_m = self.traffic.poses(), self.traffic.size_m
+        near = np.flatnonzero((np.abs(poses[:, :2] - pose[:2]).max(axis=1) < NEAR_M) & self.traffic.valid())
+        hit = near[boxes_overlap(ego, box_corners(poses[near], size_m[near, 0], size_m[near, 1]))]
         if len(hit):
             index = int(hit[0])
             person = self.scenario.agents[index].kind != TrackKind.VEHICLE

@@ -19,8 +19,8 @@ from resim.simulation.vehicle import step_bicycle
 
 FloatArray = NDArray[np.floating]
 
-LOOKAHEAD_M = 50.0
-WINDOW_STEP_M = 2.0
+LOOKAHEAD_M = 51.0
+WINDOW_STEP_M = 3.0
 SIDE_MARGIN_M = 0.25
 PREDICTIONS_S = (1.0, 2.0)  # where those with right of way will be
 MAX_BRAKE_MPS2 = 8.0
@@ -74,16 +74,15 @@ def gap_ahead(
 
     ``points_m`` (F, K, 2) are the path ahead from each follower's centre on. No obstacle: an infinite gap, speed 0.
     """
-    d = obstacles.xy_m[None, :, None] - points_m[:, None]  # (F, M, K, 2)
-    square = d[..., 0] ** 2 + d[..., 1] ** 2
-    nearest = square.argmin(axis=-1)  # (F, M)
-    rows, columns = np.indices(nearest.shape)
+    dx_m, dy_m = (obstacles.xy_m[None, :, None, i] - points_m[:, None, :, i] for i in (0, 1))  # (F, M, K)
+    nearest = (dx_m * dx_m + dy_m * dy_m).argmin(axis=-1)  # (F, M)
+    rows = np.arange(len(points_m))[:, None]
     heading = headings_rad[rows, nearest]
     ahead = np.stack([np.cos(heading), np.sin(heading)], axis=-1)
-    rest = d[rows, columns, nearest]
+    rest = obstacles.xy_m - points_m[rows, nearest]
     step_m = (ahead * rest).sum(-1)
     along_m = nearest * WINDOW_STEP_M + step_m
-    side_m = np.sqrt(np.maximum(0.0, square[rows, columns, nearest] - step_m**2))
+    side_m = np.abs(ahead[..., 0] * rest[..., 1] - ahead[..., 1] * rest[..., 0])
     in_the_way = (
         (side_m < half_width_m[:, None] + obstacles.radius_m + SIDE_MARGIN_M)
         & (np.abs(step_m) <= WINDOW_STEP_M)
@@ -137,21 +136,21 @@ class Traffic:
         self.speed_mps = np.array([a.speed_mps for a in movers])
         self.stopped = np.zeros(len(movers), dtype=bool)  # by a collision
 
-    def _at(self, along_m: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Poses (N, 3) of the movers at these path positions, and the integer path index (N,) below each."""
+    def _at(self, rows: NDArray[np.int64], along_m: FloatArray) -> FloatArray:
+        """Poses (N, 3) of the movers ``rows`` (N,) at these positions (N,) along their paths."""
         position = np.clip(along_m / PATH_STEP_M, 0, self.points_m.shape[1] - 1.001)
         index = position.astype(np.int64)
-        t, rows = (position - index)[:, None], np.arange(len(index))
+        t = (position - index)[:, None]
         xy_m = (1 - t) * self.points_m[rows, index] + t * self.points_m[rows, index + 1]
         heading = (1 - t[:, 0]) * self.headings_rad[rows, index] + t[:, 0] * self.headings_rad[rows, index + 1]
-        side = np.stack([-np.sin(heading), np.cos(heading)], -1) * self.left_m[:, None]
-        return np.concatenate([xy_m + side, heading[:, None]], -1), index
+        side = np.stack([-np.sin(heading), np.cos(heading)], -1) * self.left_m[rows, None]
+        return np.concatenate([xy_m + side, heading[:, None]], -1)
 
     def poses(self) -> FloatArray:
         """Box centre poses (A, 3) of all agents, in the scenario's order."""
         poses = self.still_poses.copy()
         if len(self.moving):
-            poses[self.moving] = self._at(self.along_m)[0]
+            poses[self.moving] = self._at(np.arange(len(self.moving)), self.along_m)
         return poses
 
     def speeds_mps(self) -> FloatArray:
@@ -197,17 +196,16 @@ class Traffic:
 
     def _movers(self, wait_s: float) -> tuple[NDArray, ...]:
         """The same for the movers: all of them now (``wait_s`` 0), later those with right of way."""
-        now, index = self._at(self.along_m)
+        index = np.clip(self.along_m / PATH_STEP_M, 0, self.points_m.shape[1] - 1).astype(np.int64)
         rank = self.priority[np.arange(len(index)), index]
         chosen = self.along_m < self.length_m - 0.5
-        pose, speed = now, np.where(self.stopped, 0.0, self.speed_mps)
         if wait_s > 0:
             chosen &= (rank > 0) & ~self.stopped
-            pose = self._at(self.along_m + wait_s * self.speed_mps)[0]
-        else:
-            rank = 0 * rank
-        owner = self.moving[chosen]
-        return pose[chosen], self.size_m[owner], speed[chosen], owner, rank[chosen]
+        rows = np.flatnonzero(chosen)
+        pose = self._at(rows, self.along_m[rows] + wait_s * self.speed_mps[rows])
+        speed = np.where(self.stopped, 0.0, self.speed_mps)[rows]
+        owner = self.moving[rows]
+        return pose, self.size_m[owner], speed, owner, rank[rows] if wait_s > 0 else 0 * rank[rows]
 
     def step(self, obstacles: Obstacles, light_states: NDArray[np.int8]) -> None:
         """Advance all movers by one step; ``light_states`` (lights,) are those of the current step."""
