@@ -12,7 +12,8 @@ from resim.geometry import Camera, FloatArray
 from resim.scene import Scene
 from resim.simulation.painter_ground import FAR_M, Ground, clearness, light_at
 from resim.simulation.painter_looks import PALETTES, Palette, lattice, unit_hash
-from resim.simulation.painter_meshes import Meshes, build_meshes
+from resim.simulation.painter_meshes import Meshes
+from resim.simulation.painter_things import build_meshes
 
 NEAR_M = 0.5  # polygons are cut here, so nothing behind the camera is projected
 SMALL_PX = 128  # images up to this height are painted twice as large and averaged

@@ -50,13 +50,13 @@ class Canvas:
         inside = np.all(quads_m.max(1) > self.origin_m, axis=1)
         inside &= np.all(quads_m.min(1) < self.origin_m + self.size_m, axis=1)
         for quad in self.fixed_point(quads_m[inside]):
-            cv2.fillConvexPoly(self.pixels, quad, colour, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(self.pixels, quad, tuple(colour), cv2.LINE_AA, SHIFT)
 
     def stroke(self, line_m: FloatArray, width_m: float, colour: Colour) -> None:
         """Paint a wide band along a polyline (N, 2)."""
         if self.sees(line_m, width_m):
             width_px = max(1, round(width_m / self.texel_m))
-            cv2.polylines(self.pixels, [self.fixed_point(line_m)], False, colour, width_px, cv2.LINE_AA, SHIFT)
+            cv2.polylines(self.pixels, [self.fixed_point(line_m)], False, tuple(colour), width_px, cv2.LINE_AA, SHIFT)
 
     def bars(self, bars_m: FloatArray, width_m: float, colour: Colour, below: Colour) -> None:
         """Paint straight bars (N, 2, 2), from end to end, of ``width_m``; thinner than a texel they fade to ``below``.

@@ -9,9 +9,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from resim.geometry import FloatArray
 from resim.scene import Look
 
-Colour = tuple[float, float, float]
+Colour = tuple[float, float, float] | FloatArray
 
 CAR_COLOURS: tuple[Colour, ...] = (
     (176, 30, 34), (28, 62, 140), (214, 216, 218), (44, 46, 50), (122, 128, 134),
@@ -87,14 +88,14 @@ def pick(colours: tuple[Colour, ...], *names: object) -> Colour:
     return colours[int(unit_hash(*names) * len(colours))]
 
 
-def scaled(colour: Colour, factor: float) -> Colour:
-    """``colour`` made brighter or darker, within 0..255."""
-    return tuple(min(255.0, c * factor) for c in colour)  # type: ignore[return-value]
+def scaled(colour: Colour, factor: float) -> FloatArray:
+    """``colour`` (..., 3) made brighter or darker, within 0..255."""
+    return np.minimum(np.asarray(colour) * factor, 255.0)
 
 
-def mixed(first: Colour, second: Colour, amount: float) -> Colour:
-    """``first`` with ``amount`` in [0, 1] of ``second``."""
-    return tuple(a + amount * (b - a) for a, b in zip(first, second, strict=True))  # type: ignore[return-value]
+def mixed(first: Colour, second: Colour, amount: float | FloatArray) -> FloatArray:
+    """``first`` (..., 3) with ``amount`` in [0, 1] of ``second``."""
+    return np.asarray(first) + amount * (np.asarray(second) - np.asarray(first))
 
 
 def lattice(seed: int, first_x: int, first_y: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
