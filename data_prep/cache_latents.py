@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLCogVideoX
 from resim.data.latents import vae_fingerprint, write_latents
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.world_model.latents import to_unit_range
+from resim.world_model.latents import encode_posterior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def cache_latents(args: Annotated[CacheArgs, tyro.conf.arg(name="")]) -> None:
 
     def encode(frames_THWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         frames_BTCHW = frames_THWC.permute(0, 3, 1, 2)[None].to(args.device)
-        posterior = vae.encode(to_unit_range(frames_BTCHW, vae.dtype)).latent_dist
+        posterior = encode_posterior(vae, frames_BTCHW)
         return posterior.mean[0].transpose(0, 1), posterior.std[0].transpose(0, 1)  # C F h w -> F C h w
 
     for store in stores:

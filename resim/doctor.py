@@ -24,6 +24,7 @@ from resim.config import TrainConfig
 from resim.presets import PRESETS
 from resim.training.steps import choose_trainable
 from resim.world_model.diffusion import NUM_LATENTS
+from resim.world_model.latents import spatial_factor
 from resim.world_model.lora import add_lora
 from resim.world_model.model import WorldModel
 from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
@@ -159,7 +160,7 @@ def memory_need(config: TrainConfig, *, num_processes: int) -> Need:
     state += sum(parameter.numel() for parameter in vae.parameters()) * (2 if mixed else 4)
 
     arch = model.transformer.config
-    patch_px = 2 ** (len(vae.config.block_out_channels) - 1) * arch.patch_size
+    patch_px = spatial_factor(vae) * arch.patch_size
     video_tokens = NUM_LATENTS * (config.data.height_px // patch_px) * (config.data.width_px // patch_px)
     tokens = video_tokens + arch.max_text_seq_length + NUM_TRAJECTORY_TOKENS
     block = tokens * arch.num_attention_heads * arch.attention_head_dim * config.train_batch_size * (1 if mixed else 2)

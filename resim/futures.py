@@ -14,6 +14,7 @@ from resim.geometry import Camera, FloatArray
 from resim.overlay import BirdEyeView, draw_path_video, enlarge, side_by_side
 from resim.report import Report
 from resim.scene import Scene
+from resim.world_model.latents import spatial_factor
 from resim.world_model.pipeline import ReSimPipeline
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
@@ -22,7 +23,7 @@ Waypoints = NDArray[np.float32]  # 8 3
 
 def model_size_px(pipe: ReSimPipeline) -> tuple[int, int]:
     """Height and width in pixels that the model was made for."""
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    factor = spatial_factor(pipe.vae)
     return pipe.transformer.config.sample_height * factor, pipe.transformer.config.sample_width * factor
 
 

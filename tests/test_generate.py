@@ -23,7 +23,7 @@ HEIGHT_PX, WIDTH_PX = 32, 64
 class StubPipeline:
     """Repeats the last history frame, and remembers what it was asked."""
 
-    vae = SimpleNamespace(config=SimpleNamespace(block_out_channels=(8, 8, 8)))
+    vae = SimpleNamespace(config=SimpleNamespace(in_channels=3, block_out_channels=(8, 8, 8)))
     transformer = SimpleNamespace(config=SimpleNamespace(sample_height=HEIGHT_PX // 4, sample_width=WIDTH_PX // 4))
 
     def to(self, device):

@@ -44,7 +44,7 @@ def tiny_world_model(seed: int = 0) -> WorldModel:
 
 
 def tiny_vae(seed: int = 0) -> AutoencoderKLCogVideoX:
-    """A VAE of 4 latent channels, 4x in space and time."""
+    """A VAE of 4 latent channels, 8x in space, 4x in time."""
     torch.manual_seed(seed)
     return small_vae(height_px=32, width_px=48, channels=(8, 8, 8), latent_channels=4).eval()
 

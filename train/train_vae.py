@@ -16,7 +16,7 @@ from tqdm import tqdm
 from resim.data.store import ClipStore
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.world_model.latents import decode_latents, encode_frames, to_unit_range
+from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import psnr_db, small_vae, vae_losses
 
 # Two chunks of the causal VAE (9 + 8 frames), so that both of its modes, first and continued, are trained.
@@ -34,12 +34,14 @@ class VaeArgs:
     held_out: Path
     # Folder for the VAE; an unfinished run in it is continued.
     output_dir: Path
-    max_train_steps: int = 2500
+    max_train_steps: int = 1100
     train_batch_size: int = 2
-    learning_rate: float = 3e-3
+    # Of Muon, for the convolutions; AdamW, for the rest, has adam_learning_rate.
+    learning_rate: float = 0.05
+    adam_learning_rate: float = 2e-3
     # Weight of the KL per latent element beside L1 + L2 per pixel.
-    kl_weight: float = 2e-4
-    ema_decay: float = 0.998
+    kl_weight: float = 1e-4
+    ema_decay: float = 0.99
     # Also at each of these steps the state is written and the held-out PSNR is measured.
     checkpointing_steps: int = 250
     seed: int = 0
@@ -77,6 +79,33 @@ def fit_scaling_factor(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) ->
     vae.register_to_config(scaling_factor=1.0 / float(torch.cat(latents).std()))
 
 
+class Optimizers:
+    """Muon (Jordan 2024) for the convolutions, AdamW for norms and biases, both on half a cosine after a warm-up.
+
+    With AdamW alone a VAE of this size is at 19.5 dB where Muon is at 20.6 (50 s of two cores, docs/log.md).
+    """
+
+    def __init__(self, vae: AutoencoderKLCogVideoX, args: VaeArgs):
+        self.args = args
+        self.kernels = [p for p in vae.parameters() if p.ndim > 1]
+        # torch's Muon takes matrices: views (out, in * taps) of the kernels' own memory.
+        self.matrices = [kernel.detach().flatten(1).requires_grad_() for kernel in self.kernels]
+        self.muon = torch.optim.Muon(self.matrices, weight_decay=0.01, momentum=0.9)
+        self.adam = torch.optim.AdamW([p for p in vae.parameters() if p.ndim <= 1], betas=(0.9, 0.99))
+
+    def step(self, step: int) -> None:
+        """Update the VAE from its gradients at optimizer step ``step``."""
+        done = step / self.args.max_train_steps
+        schedule = min(1.0, (step + 1) / 20) * (0.51 + 0.49 * float(np.cos(np.pi * done)))
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            assert kernel.grad is not None
+            matrix.grad = kernel.grad.flatten(1)
+        self.muon.param_groups[0]["lr"] = self.args.learning_rate * schedule
+        self.adam.param_groups[0]["lr"] = self.args.adam_learning_rate * schedule
+        self.muon.step()
+        self.adam.step()
+
+
 def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     """Train, continue, or say that it is done."""
     vae_folder = args.output_dir / "vae"
@@ -88,27 +117,25 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     torch.manual_seed(args.seed)
     vae = small_vae(height_px=train_frames.shape[2], width_px=train_frames.shape[3])
     ema = EMAModel(vae.parameters(), decay=args.ema_decay)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizer)
+    optimizers = Optimizers(vae, args)
+    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizers)
 
     progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
     for step in progress:
-        warmup, done = min(1.0, (step + 1) / 50), step / args.max_train_steps
-        optimizer.param_groups[0]["lr"] = args.learning_rate * warmup * (0.51 + 0.49 * float(np.cos(np.pi * done)))
-        frames = to_unit_range(windows(train_frames, step, args), torch.float32)
+        frames = to_vae_input(vae, windows(train_frames, step, args), torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
             losses = vae_losses(vae, frames, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
         loss = losses["l1"] + losses["l2"] + args.kl_weight * losses["kl"]
         if not torch.isfinite(loss):
             raise ValueError(f"step {step}: the loss is {loss}; lower --learning_rate")
-        optimizer.zero_grad()
+        vae.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        optimizers.step(step)
         ema.step(vae.parameters())
         progress.set_postfix({name: f"{value.item():.4f}" for name, value in losses.items()})
         if (step + 1) % args.checkpointing_steps == 0 or step + 1 == args.max_train_steps:
-            checkpoint(args, step + 1, vae, ema, optimizer, held_out)
+            checkpoint(args, step + 1, vae, ema, optimizers, held_out)
 
     ema.copy_to(vae.parameters())
     fit_scaling_factor(vae, train_frames[:32])
@@ -116,14 +143,15 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
         vae.save_pretrained(folder)
 
 
-def restore(file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizer: torch.optim.Optimizer) -> int:
+def restore(file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizers: Optimizers) -> int:
     """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
     if not file.is_file():
         return 0
     state = torch.load(file, weights_only=True)
     vae.load_state_dict(state["vae"])
     ema.load_state_dict(state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
+    optimizers.muon.load_state_dict(state["muon"])
+    optimizers.adam.load_state_dict(state["adam"])
     return state["step"]
 
 
@@ -132,7 +160,7 @@ def checkpoint(
     step: int,
     vae: AutoencoderKLCogVideoX,
     ema: EMAModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     held_out: np.ndarray,
 ) -> None:
     """Measure the held-out PSNR of the EMA weights, log it, and write the state to go on from."""
@@ -143,7 +171,13 @@ def checkpoint(
     print(row)
     with (args.output_dir / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
-    state = {"vae": vae.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    state = {
+        "vae": vae.state_dict(),
+        "ema": ema.state_dict(),
+        "muon": optimizers.muon.state_dict(),
+        "adam": optimizers.adam.state_dict(),
+        "step": step,
+    }
     partial = args.output_dir / (STATE_FILE + ".partial")
     torch.save(state, partial)
     partial.rename(args.output_dir / STATE_FILE)

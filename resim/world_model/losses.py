@@ -4,7 +4,8 @@ Both losses are divided by the number of predicted latent elements, so that thei
 does not depend on the resolution.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -37,8 +38,12 @@ class TrainingDraws:
 
     def to(self, device: torch.device | str) -> "TrainingDraws":
         """The same draws with every tensor on ``device``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TrainingDraws(**{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+        moved: dict[str, Any] = {
+            f.name: getattr(self, f.name).to(device)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
 
 
 def draw(latents_shape: torch.Size, generator: torch.Generator, config: DiffusionConfig) -> TrainingDraws:

@@ -9,11 +9,12 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from resim.clip import NUM_HISTORY_FRAMES, NUM_WAYPOINTS, command_of, prompt_for
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS, DiffusionConfig, guidance_weight
-from resim.world_model.latents import decode_latents, encode_frames
+from resim.world_model.latents import decode_latents, encode_frames, spatial_factor
 from resim.world_model.lora import has_lora, load_lora, save_lora, without_lora
 from resim.world_model.model import WorldModel
 from resim.world_model.text import PromptEncoder
@@ -76,7 +77,7 @@ class ReSimPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None) -> "ReSimPipeline":
+    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype = torch.float32) -> "ReSimPipeline":
         """Load a checkpoint folder, with its LoRA adapter if it has one. Raises FileNotFoundError naming the file."""
         folder = Path(folder)
         if not (folder / "model_index.json").is_file():
@@ -179,7 +180,7 @@ class ReSimPipeline(DiffusionPipeline):
         guidance_scale: float,
         generator: Generators | None,
         callback: StepCallback | None,
-        progress,
+        progress: tqdm,
     ) -> torch.Tensor:
         """Denoise one round; returns the future latents (B, 10, C, h, w)."""
         batch, device = len(context), context.device
@@ -235,7 +236,7 @@ class ReSimPipeline(DiffusionPipeline):
             raise ValueError(f"history must be (B, 9, H, W, 3), got {tuple(history.shape)}")
         if history.dtype != torch.uint8:
             raise ValueError(f"history must be uint8 RGB in 0..255, got {history.dtype}")
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1) * self.transformer.config.patch_size
+        factor = spatial_factor(self.vae) * self.transformer.config.patch_size
         if history.shape[2] % factor or history.shape[3] % factor:
             raise ValueError(
                 f"history's height and width must be multiples of {factor}, got {tuple(history.shape[2:4])}"

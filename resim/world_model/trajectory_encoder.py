@@ -76,7 +76,7 @@ class TrajectoryEncoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, waypoints_B83: torch.Tensor, has_waypoints_B: torch.Tensor) -> torch.Tensor:
-        """Tokens (B, 9, text_embed_dim) from waypoints in metres and radians, zero where ``has_waypoints_B`` is False."""
+        """Tokens (B, 9, text_embed_dim) from waypoints (metres, radians), zero where ``has_waypoints_B`` is False."""
         # Absent waypoints may hold anything; masked before the maths so that not even a NaN among them gets through.
         waypoints = torch.where(has_waypoints_B[:, None, None], waypoints_B83, 0.0).to(self.embed.weight.dtype)
         tokens = self.embed_norm(self.embed(waypoints))

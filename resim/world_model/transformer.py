@@ -1,6 +1,7 @@
 """The ReSim diffusion transformer: CogVideoX's, with history in place and its own modulation for context tokens."""
 
 from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
@@ -77,8 +78,8 @@ class ReSimTransformer3DModel(CogVideoXTransformer3DModel):
 
     _no_split_modules = ["ReSimBlock", "CogVideoXPatchEmbed"]
 
-    @wraps(CogVideoXTransformer3DModel.__init__)
-    def __init__(self, *args, **kwargs):
+    @wraps(CogVideoXTransformer3DModel.__init__)  # type: ignore[misc]  # diffusers reads the config from it
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         expected = {
             "use_rotary_positional_embeddings": False,

@@ -1,0 +1,180 @@
+"""Make checkpoints/tiny from nothing but this repository: simulate, train the VAE, cache latents, three stages, export.
+
+Every part writes its output whole or continues where it was stopped, so the command can be interrupted at any time and
+given again.
+"""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from diffusers import AutoencoderKLCogVideoX
+
+from resim.entry_point import run
+from resim.files import new_folder
+from resim.simulation.drivers import DRIVERS
+from resim.world_model.diffusion import DiffusionConfig
+from resim.world_model.latents import spatial_factor
+from resim.world_model.lora import has_lora, merge_lora
+from resim.world_model.model import WorldModel, initialise_from_scratch
+from resim.world_model.pipeline import ReSimPipeline, make_scheduler
+from resim.world_model.text import small_text_encoder
+from resim.world_model.trajectory_encoder import TrajectoryEncoder
+from resim.world_model.transformer import ReSimTransformer3DModel
+
+HEIGHT_PX, WIDTH_PX = 64, 112
+TEXT_WIDTH, TEXT_LENGTH = 64, 32
+SCRIPTS = Path(__file__).resolve().parent
+NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyArgs:
+    """How much of everything; the defaults are those of the weights in checkpoints/tiny."""
+
+    # Where data and runs go; kept, so that an interrupted run continues.
+    work_dir: Path = Path("outputs/tiny")
+    # The finished model.
+    output_dir: Path = Path("checkpoints/tiny")
+    vae_clips: int = 208
+    video_clips: int = 400
+    log_clips: int = 400
+    simulation_clips: int = 1200
+    held_out_clips: int = 24
+    vae_steps: int = 1100
+    stage_steps: tuple[int, int, int] = (1500, 300, 2500)
+    # bf16 is faster only where the processor has bfloat16 instructions.
+    mixed_precision: str = "bf16"
+    overwrite: bool = False
+
+
+def python(script: Path, *flags: str | int | Path, launcher: tuple[str, ...] = ()) -> None:
+    """Run one of our scripts; a failure stops the whole."""
+    command = [sys.executable, *launcher, str(script), *map(str, flags)]
+    print(" ".join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
+def simulate(args: TinyArgs) -> None:
+    """Five stores; the seeds of the held-out scenes are used by none of the others."""
+    mixed = ("--drivers", "expert", *NON_EXPERTS)
+    stores = {
+        "vae_frames": (args.vae_clips, 500_000, mixed),
+        "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
+        "video": (args.video_clips, 0, ("--drivers", "expert", "--without_waypoints")),
+        "logs": (args.log_clips, 100_000, ("--drivers", "expert")),
+        "simulation": (args.simulation_clips, 200_000, (*mixed, "--drivers_per_scene", 4)),
+    }
+    for name, (num_clips, seed, flags) in stores.items():
+        folder = args.work_dir / "data" / name
+        if not folder.exists():
+            size = ("--height", HEIGHT_PX, "--width", WIDTH_PX)
+            python(
+                SCRIPTS.parent / "data_prep" / "simulate.py",
+                *("--output_dir", folder, "--num_clips", num_clips, "--seed", seed, "--source", name, *size, *flags),
+            )
+
+
+def train_vae(args: TinyArgs) -> Path:
+    """The VAE, and every store's latents through it."""
+    data, folder = args.work_dir / "data", args.work_dir / "vae"
+    python(
+        SCRIPTS / "train_vae.py",
+        *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
+        *("--max_train_steps", args.vae_steps),
+    )
+    stores = [data / name for name in ("held_out", "video", "logs", "simulation")]
+    missing = [store for store in stores if not (store / "latents").exists()]
+    if missing:
+        cache = SCRIPTS.parent / "data_prep" / "cache_latents.py"
+        python(cache, "--vae", folder / "vae", "--stores", *missing)
+    return folder / "vae"
+
+
+def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
+    """An untrained model of the tiny architecture around the trained VAE."""
+    folder = args.work_dir / "init"
+    if folder.exists():
+        return folder
+    torch.manual_seed(0)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
+    factor = spatial_factor(vae)
+    transformer = ReSimTransformer3DModel(
+        num_attention_heads=8,
+        attention_head_dim=32,
+        num_layers=6,
+        time_embed_dim=128,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
+        patch_size=2,
+        sample_height=HEIGHT_PX // factor,
+        sample_width=WIDTH_PX // factor,
+        text_embed_dim=TEXT_WIDTH,
+        max_text_seq_length=TEXT_LENGTH,
+    )
+    encoder = TrajectoryEncoder(
+        text_embed_dim=TEXT_WIDTH, width=128, num_layers=2, num_heads=4, head_dim=32, mlp_dim=256
+    )
+    initialise_from_scratch(WorldModel(transformer, encoder))
+    tokenizer, text_encoder = small_text_encoder(TEXT_WIDTH, TEXT_LENGTH, seed=0)
+    pipeline = ReSimPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        transformer=transformer,
+        trajectory_encoder=encoder,
+        scheduler=make_scheduler(DiffusionConfig()),
+    )
+    with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
+        pipeline.save_pretrained(partial)
+    return folder
+
+
+def train_stage(args: TinyArgs, number: int, init_from: Path) -> Path:
+    """One stage through accelerate launch; an unfinished run resumes from its newest checkpoint."""
+    folder = args.work_dir / f"stage{number}"
+    if (folder / "model_index.json").exists():
+        return folder
+    resume = ("--resume_from_checkpoint", "latest") if any(folder.glob("checkpoint-*")) else ("--overwrite",)
+    python(
+        SCRIPTS / "train_world_model.py",
+        *(f"tiny_stage{number}", "--data_root", args.work_dir / "data", "--init_from", init_from),
+        *("--output_dir", folder, "--max_train_steps", args.stage_steps[number - 1]),
+        *("--mixed_precision", args.mixed_precision, *resume),
+        launcher=("-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"),
+    )
+    return folder
+
+
+def export(args: TinyArgs, stage3: Path) -> None:
+    """Merge the LoRA and write the model in half precision, which is half the size; keep the card beside it."""
+    pipeline = ReSimPipeline.from_pretrained(stage3)
+    if has_lora(pipeline.transformer):
+        merge_lora(pipeline.transformer)
+    pipeline.transformer.half()
+    pipeline.trajectory_encoder.half()
+    card = args.output_dir / "README.md"
+    with new_folder(args.output_dir, marker="model_index.json", overwrite=args.overwrite) as partial:
+        pipeline.save_pretrained(partial)
+        if card.exists():
+            shutil.copy(card, partial)
+
+
+def make_tiny(args: Annotated[TinyArgs, tyro.conf.arg(name="")]) -> None:
+    """All of it, in order."""
+    if args.output_dir.exists() and not args.overwrite:
+        raise FileExistsError(f"{args.output_dir} exists already; pass --overwrite to replace it at the end")
+    simulate(args)
+    model = write_initial_model(args, train_vae(args))
+    for number in (1, 2, 3):
+        model = train_stage(args, number, model)
+    export(args, model)
+
+
+if __name__ == "__main__":
+    run(make_tiny)
