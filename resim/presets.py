@@ -105,7 +105,7 @@ def tiny_stage1() -> TrainConfig:
         mixed_precision="no",
         gradient_checkpointing=False,
         ema_decay=0.999,
-        max_train_steps=3_000,
+        max_train_steps=800,
         global_batch_size=8,
         train_batch_size=8,
         checkpointing_steps=250,
@@ -119,7 +119,7 @@ def tiny_stage1() -> TrainConfig:
             use_latents=True,
             dataloader_num_workers=0,
         ),
-        optim=OptimConfig(learning_rate=2e-3, lr_scheduler="cosine", lr_warmup_steps=50, max_grad_norm=1.0),
+        optim=OptimConfig(learning_rate=1.5e-3, lr_scheduler="cosine", lr_warmup_steps=50, max_grad_norm=1.0),
         validation=ValidationConfig(validation_steps=500, num_inference_steps=10),
     )
 
@@ -133,6 +133,7 @@ def tiny_stage2() -> TrainConfig:
         init_from=Path("outputs/tiny/stage1"),
         output_dir=Path("outputs/tiny/stage2"),
         trains="lora",
+        max_train_steps=200,
         lora_rank=16,
         lora_alpha=16.0,
         data=replace(
@@ -155,7 +156,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=6_000,
+        max_train_steps=2_000,
         optim=replace(tiny_stage1().optim, learning_rate=1e-3),
     )
 
