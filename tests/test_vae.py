@@ -1,0 +1,96 @@
+"""The VAE's layout and causality, and that its training continues where it was stopped."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from tiny_models import tiny_vae
+
+from resim.data.store import StoreWriter
+from resim.world_model.latents import decode_latents, encode_frames, pixel_block, spatial_factor, to_vae_input
+from resim.world_model.vae import psnr_db
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
+import train_vae  # noqa: E402
+
+
+def random_frames(num_frames: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (1, num_frames, 3, 32, 48), generator=generator, dtype=torch.uint8)
+
+
+def test_pixel_blocks_are_channels():
+    vae = tiny_vae()
+    assert pixel_block(vae) == 2 and spatial_factor(vae) == 8
+    frames = random_frames(1)
+    seen = to_vae_input(vae, frames, torch.float32)
+    assert seen.shape == (1, 12, 1, 16, 24)
+    # Channel c r r + row r + column of a block is that colour at that place of the block.
+    assert seen[0, 1 * 4 + 1 * 2 + 0, 0, 5, 7].item() == pytest.approx(frames[0, 0, 1, 11, 14].item() / 127.5 - 1)
+    with torch.device("meta"):
+        full_size = AutoencoderKLCogVideoX()
+    assert pixel_block(full_size) == 1 and spatial_factor(full_size) == 8
+
+
+def test_history_latents_do_not_know_the_future():
+    vae, frames = tiny_vae(), random_frames(49)
+    latents = encode_frames(vae, frames)
+    assert latents.shape == (1, 13, 4, 4, 6)
+    assert torch.equal(latents[:, :3], encode_frames(vae, frames[:, :9]))
+    decoded = decode_latents(vae, latents)
+    assert decoded.shape == frames.shape and decoded.dtype == torch.uint8
+
+
+def test_posterior_samples_follow_the_generator():
+    vae, frames = tiny_vae(), random_frames(9)
+    first, again, other = (encode_frames(vae, frames, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_psnr_by_hand():
+    black = torch.zeros(2, 3, dtype=torch.uint8)
+    assert psnr_db(black + 255, black) == pytest.approx(0.0)
+    assert psnr_db(black + 10, black) == pytest.approx(20 * np.log10(25.5))
+
+
+def test_training_continues_bitwise(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48) as store:
+        for i in range(2):
+            store.add(rng.integers(0, 256, (49, 32, 48, 3), dtype=np.uint8), clip_id=str(i), scene_id=str(i))
+
+    def args(name: str) -> train_vae.VaeArgs:
+        return train_vae.VaeArgs(
+            store=tmp_path / "store",
+            held_out=tmp_path / "store",
+            output_dir=tmp_path / name,
+            max_train_steps=4,
+            train_batch_size=1,
+            checkpointing_steps=2,
+        )
+
+    monkeypatch.setattr(train_vae, "small_vae", lambda height_px, width_px: tiny_vae())
+    train_vae.train(args("whole"))
+
+    class Stop(Exception):
+        pass
+
+    step = train_vae.Optimizers.step
+
+    def stop_at_three(self, number):
+        if number == 3:
+            raise Stop
+        step(self, number)
+
+    with monkeypatch.context() as broken, pytest.raises(Stop):
+        broken.setattr(train_vae.Optimizers, "step", stop_at_three)
+        train_vae.train(args("stopped"))
+    assert not (tmp_path / "stopped" / "vae").exists()
+    train_vae.train(args("stopped"))
+    whole, stopped = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name / "vae") for name in ("whole", "stopped"))
+    assert whole.config.scaling_factor == stopped.config.scaling_factor != 1.0
+    for (name, a), (_, b) in zip(whole.named_parameters(), stopped.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
