@@ -65,7 +65,18 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
         "held_out": (args.held_out_clips, FIRST_SEED + 30_000, mixed),
     }
     for name, (num_clips, seed, flags) in stores.items():
-        size = ("--height", height_px, "--width", width_px, "--num_clips", num_clips, "--seed", seed)
+        size = (
+            "--height",
+            height_px,
+            "--width",
+            width_px,
+            "--num_clips",
+            num_clips,
+            "--seed",
+            seed,
+            "--num_workers",
+            1,
+        )
         run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *flags)
     model_vae = args.model.resolve() / "vae"
     run_command("data_prep/cache_latents.py", "--vae", model_vae, "--stores", *(data / name for name in stores))

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S
-from resim.geometry import Camera, FloatArray, points_to_frame, resample_poses, to_frame
+from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, WAYPOINT_TIMES_S
+from resim.geometry import Camera, FloatArray, points_to_frame, to_frame, wrap_angle
 from resim.scene import LightState, Scene, TrackKind
 
 Picture = NDArray[np.uint8]
@@ -49,9 +49,21 @@ def frame_times_s(num_frames: int) -> FloatArray:
 
 
 def path_poses(waypoints: FloatArray, times_s: FloatArray) -> FloatArray:
-    """Poses (N, 3) on a path (8, 3) at ``times_s`` (N,) in 0 .. 4 s, starting at the origin at t = 0."""
-    times = np.array([0.0, *WAYPOINT_TIMES_S])
-    return resample_poses(times, np.concatenate([np.zeros((1, 3)), waypoints]), times_s)
+    """Poses (N, 3) on a path (8, 3) at ``times_s`` (N,) in 0 .. 4 s, starting at the origin at t = 0.
+
+    A smooth curve through the waypoints: cubic between two of them, with the slopes of central differences.
+    """
+    knots = np.concatenate([np.zeros((1, 3)), waypoints])
+    knots[:, 2] = np.unwrap(knots[:, 2])
+    change = np.gradient(knots, axis=0)
+    place = np.asarray(times_s) / WAYPOINT_DT_S
+    before = np.clip(place.astype(int), 0, len(waypoints) - 1)
+    u = (place - before)[:, None]
+    smooth = u**2 * (3 - 2 * u)
+    poses = (1 - smooth) * knots[before] + smooth * knots[before + 1]
+    poses += u * (1 - u) * ((1 - u) * change[before] - u * change[before + 1])
+    poses[:, 2] = wrap_angle(poses[:, 2])
+    return poses
 
 
 def draw_path(

@@ -50,6 +50,8 @@ def test_path_poses_pass_through_origin_and_waypoints():
     waypoints = manoeuvre("swerve_left", 9.0)
     poses = path_poses(waypoints, np.array([0.0, 0.5, 4.0]))
     np.testing.assert_allclose(poses, [[0, 0, 0], waypoints[0], waypoints[-1]], atol=1e-6)
+    steady = path_poses(manoeuvre("straight", 9.0), np.linspace(0, 4, 41))
+    np.testing.assert_allclose(steady[:, 0], 9.0 * np.linspace(0, 4, 41), atol=1e-5)
 
 
 def test_birds_eye_view_directions_and_shown_path():
