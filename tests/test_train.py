@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_run import HEIGHT_PX, WIDTH_PX, write_world
 
 from resim.data.collate import collate
@@ -22,6 +24,7 @@ from resim.training.log import read_metrics
 from resim.training.run import load_pipeline
 from resim.training.steps import require_finite_norm
 from resim.world_model.losses import training_losses
+from resim.world_model.pipeline import ReSimPipeline
 from train import train_world_model
 from train.train_world_model import train
 
@@ -192,6 +195,39 @@ def test_two_processes(world, tmp_path):
     assert two[1]["mixture"] == one[1]["mixture"]
     progress = json.loads((tmp_path / "two" / "checkpoint-000001" / "training_state" / "progress.json").read_text())
     assert progress == {"step": 1, "samples": 4, "num_processes": 2}
+
+
+def test_stage1_starts_from_a_cogvideox_folder(world, tmp_path):
+    """A fresh ReSim is CogVideoX: before the first step both have the same loss."""
+    folder = tmp_path / "cogvideox"
+    parts = ("tokenizer", "text_encoder", "vae", "transformer")
+    for part in parts:
+        shutil.copytree(world.model / part, folder / part)
+    weights = load_file(folder / "transformer" / WEIGHTS)
+    save_file({k: v for k, v in weights.items() if "context_level_proj" not in k}, folder / "transformer" / WEIGHTS)
+    config_file = folder / "transformer" / "config.json"
+    config_file.write_text(config_file.read_text().replace("ReSimTransformer3DModel", "CogVideoXTransformer3DModel"))
+    (folder / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
+
+    config = world.config(tmp_path / "out", trains="transformer", max_train_steps=1)
+    config = replace(config, init_from=folder, data=replace(config.data, entries=config.data.entries[:1]))
+    train(config)
+    video_only = replace(config, init_from=world.model, output_dir=tmp_path / "same")
+    train(video_only)
+    expected, found = read_metrics(video_only.output_dir), read_metrics(config.output_dir)
+    assert [row["step"] for row in found] == [0, 1, 1]
+    assert found[1]["loss"] == expected[1]["loss"]
+    assert ReSimPipeline.from_pretrained(config.output_dir).transformer.config.num_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "precision"),
+    [("cpu", 1, "no"), ("single_gpu", 1, "bf16"), ("ddp", 8, "bf16"), ("zero2", 8, "bf16")],
+)
+def test_accelerate_configs_are_read_by_accelerate(name, processes, precision):
+    config = load_config_from_file(f"train/accelerate/{name}.yaml")
+    assert (config.num_processes, config.mixed_precision) == (processes, precision)
+    assert config.deepspeed_config.get("zero_stage") == (2 if name == "zero2" else None)
 
 
 def test_only_models_that_can_be_trained_are_loaded(world, tmp_path):

@@ -95,14 +95,6 @@ def write_stores(root: Path, model: Path) -> Path:
     return root
 
 
-def tiny_config(model: Path, stores: Path, output_dir: Path, **changes: object) -> TrainConfig:
-    """The debug preset on the tiny model and stores, with cached latents."""
-    base = debug()
-    data = replace(base.data, data_root=stores, height_px=HEIGHT_PX, width_px=WIDTH_PX)
-    config = replace(base, init_from=model, output_dir=output_dir, data=data, lora_rank=2, lora_alpha=2.0)
-    return replace(config, **changes)
-
-
 @dataclass(frozen=True)
 class TinyWorld:
     """A model folder and the stores to train it on."""
@@ -111,8 +103,11 @@ class TinyWorld:
     stores: Path
 
     def config(self, output_dir: Path, **changes: object) -> TrainConfig:
-        """See :func:`tiny_config`."""
-        return tiny_config(self.model, self.stores, output_dir, **changes)
+        """The debug preset on this model and these stores, with cached latents."""
+        base = debug()
+        data = replace(base.data, data_root=self.stores, height_px=HEIGHT_PX, width_px=WIDTH_PX)
+        config = replace(base, init_from=self.model, output_dir=output_dir, data=data, lora_rank=2, lora_alpha=2.0)
+        return replace(config, **changes)
 
 
 def write_world(root: Path) -> TinyWorld:
