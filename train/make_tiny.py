@@ -15,6 +15,7 @@ import torch
 import tyro
 from diffusers import AutoencoderKLCogVideoX
 
+from resim.checkpoint import list_checkpoints
 from resim.entry_point import run
 from resim.files import new_folder
 from resim.simulation.drivers import DRIVERS
@@ -142,7 +143,11 @@ def train_stage(args: TinyArgs, number: int, init_from: Path) -> Path:
     folder = args.work_dir / f"stage{number}"
     if (folder / "model_index.json").exists():
         return folder
-    resume = ("--resume_from_checkpoint", "latest") if any(folder.glob("checkpoint-*")) else ("--overwrite",)
+    resume: tuple[str, ...] = ()
+    if list_checkpoints(folder):
+        resume = ("--resume_from_checkpoint", "latest")
+    elif folder.exists():  # it was stopped before its first checkpoint
+        shutil.rmtree(folder)
     python(
         SCRIPTS / "train_world_model.py",
         *(f"tiny_stage{number}", "--data_root", args.work_dir / "data", "--init_from", init_from),

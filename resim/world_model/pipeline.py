@@ -77,7 +77,7 @@ class ReSimPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype = torch.float32) -> "ReSimPipeline":
+    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> "ReSimPipeline":
         """Load a checkpoint folder, with its LoRA adapter if it has one. Raises FileNotFoundError naming the file."""
         folder = Path(folder)
         if not (folder / "model_index.json").is_file():
@@ -86,7 +86,7 @@ class ReSimPipeline(DiffusionPipeline):
             )
         # Resolved, so that a relative folder cannot be read as a name on the hub.
         pipeline = super().from_pretrained(
-            str(folder.resolve()), torch_dtype=torch_dtype, use_safetensors=True, local_files_only=True
+            str(folder.resolve()), dtype=dtype, use_safetensors=True, local_files_only=True
         )
         if (folder / LORA_FOLDER).is_dir():
             load_lora(pipeline.transformer, folder / LORA_FOLDER)
