@@ -1,13 +1,21 @@
-"""The report page: everything inside it, everything escaped, and only videos that play."""
+"""The report page and what fills it: everything inside, everything escaped, only videos that play."""
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
+import torch
+from tiny_run import write_model
 
 from resim.data.video import VideoWriter, write_video
+from resim.demo import Cost
+from resim.futures import generate_futures, model_size_px, report_futures
+from resim.geometry import simulation_camera
+from resim.manoeuvres import manoeuvre
 from resim.report import Report, line_plot, write_json
+from resim.world_model.pipeline import ReSimPipeline
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
 
@@ -49,3 +57,41 @@ def test_json_is_strict_and_written_whole(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "bad.json", {"loss": float("nan")})
     assert not list(tmp_path.glob("bad.json*"))
+
+
+def test_futures_share_history_and_noise_and_are_reported(tmp_path):
+    pipe = ReSimPipeline.from_pretrained(write_model(tmp_path / "model"))
+    pipe.set_progress_bar_config(disable=True)
+    torch.nn.init.normal_(pipe.trajectory_encoder.out.weight)
+    size = model_size_px(pipe)
+    assert size == (32, 64)
+    truth = np.random.default_rng(0).integers(0, 255, (49, *size, 3), dtype=np.uint8)
+    straight, left = manoeuvre("straight", 8.0), manoeuvre("left_turn", 8.0)
+    paths = {"straight": straight, "again": straight, "left": left}
+    futures = generate_futures(pipe, truth[:9], paths, seed=0, num_inference_steps=2, guidance_scale=0.0)
+    np.testing.assert_array_equal(futures["straight"], futures["again"])
+    assert np.any(futures["straight"] != futures["left"])
+
+    report = Report("r")
+    camera = simulation_camera(*size)
+    found = report_futures(report, tmp_path, "scene", paths, futures, {"straight": truth}, camera, scenes={})
+    assert [path["name"] for path in found["paths"]] == list(paths)
+    assert found["paths"][2]["waypoints"] == left.tolist()
+    assert all((tmp_path / path["video"]).is_file() for path in found["paths"])
+    differences = {row["paths"]: row["mean over 4 s"] for row in found["differences"]}
+    assert differences["straight, again"] == 0 < differences["straight, left"]
+    report.write(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().count("<video") == 3
+
+
+def test_cost_times_phases_and_sees_memory():
+    with Cost() as cost:
+        with cost.phase("hold 200 MiB"):
+            held = np.ones(25 * 2**20)
+            for _ in range(100):  # until it was sampled
+                if cost.peak_memory_gib > held.nbytes / 2**30:
+                    break
+                time.sleep(0.1)
+    assert list(cost.seconds) == ["hold 200 MiB"]
+    assert held.nbytes / 2**30 < cost.peak_memory_gib < 64
+    assert cost.seconds["hold 200 MiB"] <= cost.wall_s
