@@ -34,8 +34,8 @@ def test_tiny_presets_are_counted_from_the_tiny_models_files(tmp_path, monkeypat
     pipeline.save_pretrained(tmp_path / "tiny")
     need = doctor.memory_need(tiny_stage1(), num_processes=1)
     assert need.parameters == sum(parameter.numel() for parameter in pipeline.world_model.parameters())
-    # 13 x 8 x 14 patches of 8 pixels + 32 text + 9 trajectory tokens, 2 layers, width 32, 8 clips, float32
-    by_hand = (13 * 8 * 14 + 32 + 9) * 2 * 32 * 8 * 46.4 * 2
+    # 13 x 4 x 7 patches of 16 pixels + 32 text + 9 trajectory tokens, 2 layers, width 32, 8 clips, float32
+    by_hand = (13 * 4 * 7 + 32 + 9) * 2 * 32 * 8 * 46.4 * 2
     assert need.activations_gib * doctor.GIB == pytest.approx(by_hand)
     assert doctor.preset_row("tiny_stage1", tiny_stage1(), NO_GPU)["fits"] == "yes"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import TEXT_WIDTH, tiny_pipeline, tiny_world_model
 
+from resim.clip import prompt_for
 from resim.world_model.diffusion import DiffusionConfig, add_noise, alphas_cumprod, velocity, x_from_velocity
 from resim.world_model.losses import MOTION_FLOOR, TrainingDraws, diffusion_loss, draw, dynamics_loss, training_losses
 
@@ -102,8 +103,9 @@ def test_one_sampling_step_is_the_training_forward():
     sampled = dict(inputs)
     hook.remove()
 
-    latents = torch.cat([sampled["hidden_states"][:, :3], torch.zeros(1, 10, 4, 8, 12)], dim=1)
-    noise = torch.cat([torch.zeros(1, 3, 4, 8, 12), sampled["hidden_states"][:, 3:]], dim=1)
+    context, noisy = sampled["hidden_states"].split([3, 10], dim=1)
+    latents = torch.cat([context, torch.zeros_like(noisy)], dim=1)
+    noise = torch.cat([torch.zeros_like(context), noisy], dim=1)
     draws = TrainingDraws(
         timestep_B=torch.tensor([999]),
         noise_BFCHW=noise,
@@ -112,13 +114,7 @@ def test_one_sampling_step_is_the_training_forward():
         context_noise_BFCHW=torch.zeros_like(noise),
     )
     config = DiffusionConfig(max_context_timestep=0)
-    embeds = pipeline.prompt_encoder([pipeline_prompt()])
+    embeds = pipeline.prompt_encoder([prompt_for("forward")])
     losses = training_losses(world_model, latents, embeds, waypoints[None], torch.tensor([True]), draws, config)
     # At t = 999 nothing of x is left in x_t, so the loss of sampling's v against the true v = -x = 0 is its square.
     assert losses["diffusion"].item() == pytest.approx(sampled["v"][:, 3:].square().mean().item(), rel=1e-6)
-
-
-def pipeline_prompt() -> str:
-    from resim.clip import prompt_for
-
-    return prompt_for("forward")
