@@ -65,19 +65,9 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
         "held_out": (args.held_out_clips, FIRST_SEED + 30_000, mixed),
     }
     for name, (num_clips, seed, flags) in stores.items():
-        size = (
-            "--height",
-            height_px,
-            "--width",
-            width_px,
-            "--num_clips",
-            num_clips,
-            "--seed",
-            seed,
-            "--num_workers",
-            1,
-        )
-        run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *flags)
+        size = ("--height", height_px, "--width", width_px)
+        count = ("--num_clips", num_clips, "--seed", seed, "--num_workers", 1)
+        run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *count, *flags)
     model_vae = args.model.resolve() / "vae"
     run_command("data_prep/cache_latents.py", "--vae", model_vae, "--stores", *(data / name for name in stores))
 
@@ -105,13 +95,14 @@ def report_scene(report: Report, folder: Path, pipe: ReSimPipeline, kind: str, a
     drives = {driver: drive(scenario, driver) for driver in args.drivers}
     camera = simulation_camera(*model_size_px(pipe))
     truths: dict[str, Frames] = {name: paint_clip(done.scene, camera) for name, done in drives.items()}
-    histories = np.stack([truth[:NUM_HISTORY_FRAMES] for truth in truths.values()])
-    if np.any(histories != histories[0]):
+    histories = np.stack([truth[:NUM_HISTORY_FRAMES] for truth in truths.values()]).astype(np.int16)
+    # The painter's ground follows each drive's whole path, which shifts its rounding by a grey level or two.
+    if np.abs(histories - histories[0]).max() > 2:
         raise ValueError(f"scene {scenario.scene_id}: the drivers' histories differ")
     paths = {name: done.waypoints for name, done in drives.items()}
     futures = generate_futures(
         pipe,
-        histories[0],
+        histories[0].astype(np.uint8),
         paths,
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
