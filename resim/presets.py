@@ -156,7 +156,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=1_700,
+        max_train_steps=1_400,
         optim=replace(tiny_stage1().optim, learning_rate=1e-3),
     )
 
