@@ -109,7 +109,7 @@ def report_scene(report: Report, folder: Path, pipe: ReSimPipeline, kind: str, a
         guidance_scale=args.guidance_scale,
     )
     scenes = {name: done.scene for name, done in drives.items()}
-    return report_futures(report, folder, f"{kind}-{scenario.scene_id}", paths, futures, truths, camera, scenes=scenes)
+    return report_futures(report, folder, scenario.scene_id, paths, futures, truths, camera, scenes=scenes)
 
 
 def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
