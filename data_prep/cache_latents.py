@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLCogVideoX
 from resim.data.latents import vae_fingerprint, write_latents
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.world_model.latents import encode_posterior
+from resim.world_model.latents import encode_posterior, normalise_latents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,15 @@ def cache_latents(args: Annotated[CacheArgs, tyro.conf.arg(name="")]) -> None:
     def encode(frames_THWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         frames_BTCHW = frames_THWC.permute(0, 3, 1, 2)[None].to(args.device)
         posterior = encode_posterior(vae, frames_BTCHW)
-        return posterior.mean[0].transpose(0, 1), posterior.std[0].transpose(0, 1)  # C F h w -> F C h w
+        mean_BCFHW = normalise_latents(vae, posterior.mean)
+        std_BCFHW = normalise_latents(vae, posterior.std, shift=False)
+        return mean_BCFHW[0].transpose(0, 1), std_BCFHW[0].transpose(0, 1)
 
     for store in stores:
         write_latents(
             store,
             encode,
             fingerprint=fingerprint,
-            scaling_factor=vae.config.scaling_factor,
             height_px=store.height_px if args.height_px is None else args.height_px,
             width_px=store.width_px if args.width_px is None else args.width_px,
             overwrite=args.overwrite,

@@ -105,7 +105,7 @@ def tiny_stage1() -> TrainConfig:
         mixed_precision="no",
         gradient_checkpointing=False,
         ema_decay=0.999,
-        max_train_steps=600,
+        max_train_steps=700,
         global_batch_size=8,
         train_batch_size=8,
         checkpointing_steps=250,
@@ -156,7 +156,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=1_400,
+        max_train_steps=1_900,
         optim=replace(tiny_stage1().optim, learning_rate=1e-3),
     )
 

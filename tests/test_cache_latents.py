@@ -34,6 +34,8 @@ def test_cached_latents_are_the_vaes(tmp_path, store):
         latent_channels=4,
         temporal_compression_ratio=4,
         scaling_factor=0.7,
+        latents_mean=(0.1, -0.2, 0.3, 0.0),
+        latents_std=(0.5, 1.0, 2.0, 3.0),
     )
     vae.save_pretrained(tmp_path / "vae")
     cache_latents(CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu"))

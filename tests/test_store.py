@@ -154,17 +154,17 @@ def test_latents(tmp_path):
     size = {"height_px": H, "width_px": W}
     with pytest.raises(FileNotFoundError, match="no cached latents"):
         LatentCache(store, fingerprint="vae1", **size)
-    write_latents(store, encode, fingerprint="vae1", scaling_factor=2.0, **size)
+    write_latents(store, encode, fingerprint="vae1", **size)
     cache = LatentCache(store, fingerprint="vae1", **size)
     for index in (0, CLIPS_PER_SHARD - 1, CLIPS_PER_SHARD):
         latents = cache.read(index, seed=1)
         assert torch.equal(latents, cache.read(index, seed=1))
         assert not torch.equal(latents, cache.read(index, seed=2))
         mean = encode(torch.from_numpy(store.read_frames(index, H, W)))[0].bfloat16()
-        noise = (latents / 2 - mean) / 0.5
+        noise = (latents - mean) / 0.5
         assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     with pytest.raises(FileExistsError):
-        write_latents(store, encode, fingerprint="vae1", scaling_factor=2.0, **size)
+        write_latents(store, encode, fingerprint="vae1", **size)
     with pytest.raises(ValueError, match="stale, made with vae vae1, needed vae2"):
         LatentCache(store, fingerprint="vae2", **size)
     with pytest.raises(ValueError, match="made with height_px 32, needed 64"):

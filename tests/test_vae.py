@@ -10,7 +10,15 @@ from diffusers import AutoencoderKLCogVideoX
 from tiny_models import tiny_vae
 
 from resim.data.store import StoreWriter
-from resim.world_model.latents import decode_latents, encode_frames, pixel_block, spatial_factor, to_vae_input
+from resim.world_model.latents import (
+    decode_latents,
+    denormalise_latents,
+    encode_frames,
+    normalise_latents,
+    pixel_block,
+    spatial_factor,
+    to_vae_input,
+)
 from resim.world_model.vae import psnr_db
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
@@ -42,6 +50,18 @@ def test_history_latents_do_not_know_the_future():
     assert torch.equal(latents[:, :3], encode_frames(vae, frames[:, :9]))
     decoded = decode_latents(vae, latents)
     assert decoded.shape == frames.shape and decoded.dtype == torch.uint8
+
+
+def test_latents_are_normalised_by_channel_and_back():
+    vae = tiny_vae()
+    raw = torch.randn(1, 4, 13, 4, 6, generator=torch.Generator().manual_seed(0))
+    vae.register_to_config(scaling_factor=0.5)  # as CogVideoX: one factor
+    assert torch.equal(normalise_latents(vae, raw), raw * 0.5)
+    vae.register_to_config(scaling_factor=1.0, latents_mean=[1.0, 0.0, -2.0, 0.0], latents_std=[2.0, 1.0, 1.0, 4.0])
+    normal = normalise_latents(vae, raw)
+    assert torch.allclose(normal[:, 0], (raw[:, 0] - 1) / 2) and torch.allclose(normal[:, 2], raw[:, 2] + 2)
+    assert torch.allclose(normalise_latents(vae, raw, shift=False)[:, 3], raw[:, 3] / 4)
+    assert torch.allclose(denormalise_latents(vae, normal), raw, atol=1e-6)
 
 
 def test_posterior_samples_follow_the_generator():
@@ -91,6 +111,6 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
     assert not (tmp_path / "stopped" / "vae").exists()
     train_vae.train(args("stopped"))
     whole, stopped = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name / "vae") for name in ("whole", "stopped"))
-    assert whole.config.scaling_factor == stopped.config.scaling_factor != 1.0
+    assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 4
     for (name, a), (_, b) in zip(whole.named_parameters(), stopped.named_parameters(), strict=True):
         assert torch.equal(a, b), name

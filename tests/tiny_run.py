@@ -88,7 +88,6 @@ def write_stores(root: Path, model: Path) -> Path:
             store,
             lambda _, generator=generator: (torch.randn(LATENT_SHAPE, generator=generator), torch.zeros(LATENT_SHAPE)),
             fingerprint=vae_fingerprint(model / "vae"),
-            scaling_factor=1.0,
             height_px=HEIGHT_PX,
             width_px=WIDTH_PX,
         )

@@ -110,7 +110,7 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
     transformer = ReSimTransformer3DModel(
         num_attention_heads=8,
         attention_head_dim=32,
-        num_layers=6,
+        num_layers=4,
         time_embed_dim=128,
         in_channels=vae.config.latent_channels,
         out_channels=vae.config.latent_channels,

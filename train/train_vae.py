@@ -72,11 +72,15 @@ def held_out_psnr_db(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> f
     return float(np.mean(values))
 
 
-def fit_scaling_factor(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> None:
-    """Set the config's scaling factor so that latents have unit standard deviation, as the diffusion expects."""
-    vae.register_to_config(scaling_factor=1.0)
+def fit_latent_statistics(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> None:
+    """Write each channel's mean and standard deviation into the config, so that all enter the diffusion with 0 and 1.
+
+    One factor for all channels is not enough: most of their variance is in constant offsets, under which the pictures
+    drown in the diffusion's noise (docs/log.md).
+    """
     latents = [encode_frames(vae, torch.from_numpy(clip).permute(0, 3, 1, 2)[None]) for clip in frames_NTHWC]
-    vae.register_to_config(scaling_factor=1.0 / float(torch.cat(latents).std()))
+    std_C, mean_C = torch.std_mean(torch.cat(latents), dim=(0, 1, 3, 4))
+    vae.register_to_config(latents_mean=mean_C.tolist(), latents_std=std_C.tolist())
 
 
 class Optimizers:
@@ -138,7 +142,7 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
             checkpoint(args, step + 1, vae, ema, optimizers, held_out)
 
     ema.copy_to(vae.parameters())
-    fit_scaling_factor(vae, train_frames[:32])
+    fit_latent_statistics(vae, train_frames[:32])
     with new_folder(vae_folder, marker="config.json", overwrite=False) as folder:
         vae.save_pretrained(folder)
 

@@ -1,7 +1,7 @@
 """Cached VAE latents of a store: posterior mean and standard deviation per clip, bound to the VAE that made them.
 
 ``latents/<shard>.safetensors`` holds ``mean`` and ``std`` (clips of that shard, F, C, h, w) in bfloat16;
-``latents/index.json`` the VAE's fingerprint, its scaling factor, the frame size, and the fingerprint of the store.
+``latents/index.json`` the VAE's fingerprint, the frame size, and the fingerprint of the store.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from resim.files import new_folder, sha256_of
 
 LATENTS_FOLDER = "latents"
 INDEX_NAME = "index.json"
-# uint8 frames (T, H, W, 3) -> posterior mean and standard deviation, each (F, C, h, w), not scaled
+# uint8 frames (T, H, W, 3) -> posterior mean and standard deviation, each (F, C, h, w), as the diffusion sees them
 Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -41,7 +41,6 @@ def write_latents(
     encode: Encode,
     *,
     fingerprint: str,
-    scaling_factor: float,
     height_px: int,
     width_px: int,
     overwrite: bool = False,
@@ -51,7 +50,7 @@ def write_latents(
     Raises FileExistsError where there are latents and not ``overwrite``.
     """
     final = store.path / LATENTS_FOLDER
-    meta = {"vae": fingerprint, "scaling_factor": scaling_factor, "height_px": height_px, "width_px": width_px}
+    meta = {"vae": fingerprint, "height_px": height_px, "width_px": width_px}
     with (
         new_folder(final, marker=INDEX_NAME, overwrite=overwrite) as folder,
         tqdm(total=len(store), desc=f"encode {store.path.name}", unit="clip") as progress,
@@ -86,7 +85,6 @@ class LatentCache:
                     f"{self._folder}: stale, made with {key} {meta[key]}, needed {value}; "
                     "make them again with data_prep/cache_latents.py --overwrite"
                 )
-        self.scaling_factor = float(meta["scaling_factor"])
         self._places = {
             index: (Path(shard).stem, place)
             for shard, indices in store.clips_of.items()
@@ -94,7 +92,7 @@ class LatentCache:
         }
 
     def read(self, index: int, seed: int) -> torch.Tensor:
-        """Latents (F, C, h, w) float32 of clip ``index``: a sample of the posterior, times the scaling factor.
+        """Latents (F, C, h, w) float32 of clip ``index``: a sample of the posterior.
 
         A pure function of (index, seed). Only this clip's bytes are read.
         """
@@ -102,4 +100,4 @@ class LatentCache:
         with safe_open(self._folder / f"{shard}.safetensors", framework="pt") as file:
             mean, std = (file.get_slice(name)[place].float() for name in ("mean", "std"))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-        return (mean + std * noise) * self.scaling_factor
+        return mean + std * noise

@@ -18,6 +18,7 @@ from resim.config import TrainConfig
 from resim.data.mixture import TrainingData
 from resim.training.data import training_data
 from resim.training.steps import BatchEncoder, choose_trainable, make_optimizer
+from resim.world_model.latents import spatial_factor
 from resim.world_model.model import from_cogvideox
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler
 
@@ -82,6 +83,10 @@ def set_up(config: TrainConfig, accelerator: Accelerator, model_folder: Path) ->
     pipeline = load_pipeline(model_folder, config)
     data = training_data(config.data, config.seed, model_folder)
     model = pipeline.world_model.float()
+    factor = spatial_factor(pipeline.vae)  # the published model says which size it was trained at
+    pipeline.transformer.register_to_config(
+        sample_height=config.data.height_px // factor, sample_width=config.data.width_px // factor
+    )
     if config.gradient_checkpointing:
         pipeline.transformer.enable_gradient_checkpointing()
     parameters = choose_trainable(model, config)

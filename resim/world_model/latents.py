@@ -29,6 +29,35 @@ def encode_posterior(vae: AutoencoderKLCogVideoX, frames_BTCHW: torch.Tensor) ->
     return vae.encode(to_vae_input(vae, frames_BTCHW, vae.dtype)).latent_dist
 
 
+def normalise_latents(vae: AutoencoderKLCogVideoX, latents_BCFHW: torch.Tensor, *, shift: bool = True) -> torch.Tensor:
+    """The VAE's latents (B, C, F, h, w) at the scale that the diffusion expects.
+
+    (latents - latents_mean) * scaling_factor / latents_std, mean and standard deviation by channel where the VAE's
+    config has them; CogVideoX's has only the factor. Standard deviations are scaled alike, without the ``shift``.
+    """
+    config = vae.config
+    if config.latents_std is not None:
+        mean, std = (
+            torch.tensor(values, dtype=latents_BCFHW.dtype, device=latents_BCFHW.device)[:, None, None, None]
+            for values in (config.latents_mean, config.latents_std)
+        )
+        latents_BCFHW = (latents_BCFHW - mean if shift else latents_BCFHW) / std
+    return latents_BCFHW * config.scaling_factor
+
+
+def denormalise_latents(vae: AutoencoderKLCogVideoX, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Inverse of :func:`normalise_latents`."""
+    config = vae.config
+    latents_BCFHW = latents_BCFHW / config.scaling_factor
+    if config.latents_std is None:
+        return latents_BCFHW
+    mean, std = (
+        torch.tensor(values, dtype=latents_BCFHW.dtype, device=latents_BCFHW.device)[:, None, None, None]
+        for values in (config.latents_mean, config.latents_std)
+    )
+    return latents_BCFHW * std + mean
+
+
 @torch.no_grad()
 def encode_frames(
     vae: AutoencoderKLCogVideoX, frames_BTCHW: torch.Tensor, generator: torch.Generator | None = None
@@ -40,13 +69,13 @@ def encode_frames(
     """
     posterior = encode_posterior(vae, frames_BTCHW)
     latents = posterior.mode() if generator is None else posterior.sample(generator)
-    return latents.permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
+    return normalise_latents(vae, latents).permute(0, 2, 1, 3, 4)
 
 
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKLCogVideoX, latents_BFCHW: torch.Tensor) -> torch.Tensor:
     """Scaled latents (B, F, C, h, w) -> uint8 frames (B, T, 3, H, W)."""
-    latents = latents_BFCHW.to(vae.dtype).permute(0, 2, 1, 3, 4) / vae.config.scaling_factor
+    latents = denormalise_latents(vae, latents_BFCHW.to(vae.dtype).permute(0, 2, 1, 3, 4))
     r = pixel_block(vae)
     frames = rearrange(vae.decode(latents).sample, "b (c r s) t h w -> b t c (h r) (w s)", r=r, s=r)
     return ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
