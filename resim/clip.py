@@ -80,7 +80,7 @@ class Batch:
     """
 
     frames: torch.Tensor | None  # uint8 B T C H W, RGB
-    latents: torch.Tensor | None  # float B F C h w, VAE posterior sample x scaling factor
+    latents: torch.Tensor | None  # float B F C h w, VAE posterior sample, normalised as its config says
     waypoints: torch.Tensor  # float32 B 8 3
     has_waypoints: torch.Tensor  # bool B
     prompt: tuple[str, ...]
