@@ -12,6 +12,7 @@ import tyro
 
 from resim.config import DataConfig, OptimConfig, TrainConfig, ValidationConfig
 from resim.data.mixture import MixtureEntry
+from resim.world_model.diffusion import DiffusionConfig
 
 
 def entry(name: str, weight: float = 1.0, trajectory_dropout: float = 0.0, turn_repeats: int = 5) -> MixtureEntry:
@@ -104,7 +105,9 @@ def tiny_stage1() -> TrainConfig:
         output_dir=Path("outputs/tiny/stage1"),
         mixed_precision="no",
         gradient_checkpointing=False,
-        ema_decay=0.999,
+        ema_decay=0.995,
+        # Whole, nearly clean history, as at inference: the paper's draws show that in one clip of twelve (docs/log.md).
+        diffusion=DiffusionConfig(context_probabilities=(0.0, 0.0, 0.0, 1.0), max_context_timestep=100),
         max_train_steps=700,
         global_batch_size=8,
         train_batch_size=8,
@@ -119,7 +122,7 @@ def tiny_stage1() -> TrainConfig:
             use_latents=True,
             dataloader_num_workers=0,
         ),
-        optim=OptimConfig(learning_rate=1.5e-3, lr_scheduler="cosine", lr_warmup_steps=50, max_grad_norm=1.0),
+        optim=OptimConfig(learning_rate=2e-3, lr_scheduler="cosine", lr_warmup_steps=50, max_grad_norm=1.0),
         validation=ValidationConfig(validation_steps=500, num_inference_steps=10),
     )
 
@@ -156,8 +159,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=1_900,
-        optim=replace(tiny_stage1().optim, learning_rate=1e-3),
+        max_train_steps=2_000,
     )
 
 
@@ -189,7 +191,8 @@ def debug() -> TrainConfig:
         train_batch_size=2,
         checkpointing_steps=2,
         logging_steps=1,
-        optim=replace(base.optim, lr_scheduler="constant", lr_warmup_steps=0),
+        diffusion=DiffusionConfig(),
+        optim=replace(base.optim, learning_rate=1e-3, lr_scheduler="constant", lr_warmup_steps=0),
         validation=ValidationConfig(
             validation_steps=4, num_validation_clips=1, num_validation_videos=0, num_inference_steps=2
         ),
