@@ -37,7 +37,7 @@ class DemoArgs:
     # The model to start from.
     model: Path = Path("checkpoints/tiny")
     # Steps of each stage.
-    steps: int = 12
+    steps: int = 16
     # Clips of each of the three training stores.
     clips: int = 16
     # Held-out clips: the validation losses and the reconstruction are of them.
@@ -80,7 +80,8 @@ def train_stages(folder: Path, args: DemoArgs) -> list[Stage]:
         flags = {
             "data_root": folder / "data",
             "num_validation_clips": args.held_out_clips,
-            "learning_rate": 1e-4,  # the tiny model is trained already; the presets' rate would undo it
+            # The tiny model is trained already: the presets' rate would undo it, and so would 1e-4 on all its weights.
+            "learning_rate": 1e-4 if number == 2 else 2e-5,
             "lr_scheduler": "constant",
             "lr_warmup_steps": 2,
         }
