@@ -4,6 +4,7 @@ Every part writes its output whole or continues where it was stopped, so the com
 given again.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 import tyro
 from diffusers import AutoencoderKLCogVideoX
 
-from resim.checkpoint import list_checkpoints
+from resim.checkpoint import list_checkpoints, write_json
 from resim.entry_point import run
 from resim.files import new_folder
 from resim.simulation.drivers import DRIVERS
@@ -168,6 +169,10 @@ def export(args: TinyArgs, stage3: Path) -> None:
     card = args.output_dir / "README.md"
     with new_folder(args.output_dir, marker="model_index.json", overwrite=args.overwrite) as partial:
         pipeline.save_pretrained(partial)
+        for file in partial.rglob("*.json"):
+            values = json.loads(file.read_text())
+            if values.pop("_name_or_path", None) is not None:  # the folder on this machine that it came from
+                write_json(file, values)
         if card.exists():
             shutil.copy(card, partial)
 
