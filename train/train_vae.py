@@ -86,7 +86,7 @@ def fit_latent_statistics(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray)
 class Optimizers:
     """Muon (Jordan 2024) for the convolutions, AdamW for norms and biases, both on half a cosine after a warm-up.
 
-    With AdamW alone a VAE of this size is at 19.5 dB where Muon is at 20.6 (50 s of two cores, docs/log.md).
+    In 50 s of two cores AdamW alone came to 19.2 dB where Muon came to 20.6 (short trials, docs/log.md).
     """
 
     def __init__(self, vae: AutoencoderKLCogVideoX, args: VaeArgs):
