@@ -37,7 +37,7 @@ NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
 
 @dataclass(frozen=True, kw_only=True)
 class TinyArgs:
-    """How much of everything; the defaults are those of the weights in checkpoints/tiny."""
+    """How much of everything."""
 
     # Where data and runs go; kept, so that an interrupted run continues.
     work_dir: Path = Path("outputs/tiny")
