@@ -108,7 +108,7 @@ def tiny_stage1() -> TrainConfig:
         ema_decay=0.995,
         # Whole, nearly clean history, as at inference: the paper's draws show that in one clip of twelve (docs/log.md).
         diffusion=DiffusionConfig(context_probabilities=(0.0, 0.0, 0.0, 1.0), max_context_timestep=100),
-        max_train_steps=700,
+        max_train_steps=800,
         global_batch_size=8,
         train_batch_size=8,
         checkpointing_steps=250,
@@ -159,7 +159,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=2_000,
+        max_train_steps=6_500,
     )
 
 

@@ -19,7 +19,7 @@ from resim.world_model.latents import (
     spatial_factor,
     to_vae_input,
 )
-from resim.world_model.vae import psnr_db
+from resim.world_model.vae import latent_moments, principal_axes, psnr_db, with_principal_latents
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_vae  # noqa: E402
@@ -76,6 +76,65 @@ def test_psnr_by_hand():
     assert psnr_db(black + 10, black) == pytest.approx(20 * np.log10(25.5))
 
 
+def moments_of(vae: AutoencoderKLCogVideoX):
+    # Not plain noise: smooth clips of different colours, so that channels vary and are correlated.
+    colours = torch.rand(6, 12, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    ramp = torch.linspace(0, 1, 24).expand(9, 16, 24)
+    clips = [(colour * ramp)[None] for colour in colours]
+    return latent_moments(vae, clips, torch.Generator().manual_seed(2))
+
+
+def test_principal_latents_keep_the_reconstruction_and_scale_the_channels():
+    vae, frames = tiny_vae(), random_frames(9)
+    moments = moments_of(vae)
+    raw = vae.encode(to_vae_input(vae, frames, torch.float32)).latent_dist.mode()
+    vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    before = decode_latents(vae, encode_frames(vae, frames))
+    turned = with_principal_latents(vae, moments, keep=4, detail_exponent=0.5)
+    assert (decode_latents(turned, encode_frames(turned, frames)).int() - before.int()).abs().max() <= 1
+
+    to_axes, from_axes, variances = principal_axes(moments, 4)
+    assert torch.allclose(from_axes @ to_axes, torch.eye(4), atol=1e-3)
+    latents = turned.encode(to_vae_input(vae, frames, torch.float32)).latent_dist.mode()
+    assert torch.allclose(latents, torch.einsum("kc,bcthw->bkthw", to_axes, raw), atol=1e-4)
+    # The axes have the variances that they claim, and no correlation.
+    turned_covariance = to_axes @ moments.covariance_CC @ to_axes.T
+    assert torch.allclose(turned_covariance, variances.diag(), atol=1e-3 * variances[0].item())
+    normalised_std = variances.sqrt() / torch.tensor(turned.config.latents_std)
+    assert normalised_std.square().mean().item() == pytest.approx(1.0, rel=1e-4)
+    assert normalised_std[0] / normalised_std[2] == pytest.approx(float(variances[0] / variances[2]) ** 0.25, rel=1e-4)
+    whitened = with_principal_latents(vae, moments, keep=4, detail_exponent=0.0)
+    assert torch.allclose(variances.sqrt() / torch.tensor(whitened.config.latents_std), torch.ones(4), atol=1e-4)
+
+
+def test_a_channel_that_does_not_show_is_dropped_without_loss():
+    vae, frames = tiny_vae(), random_frames(9)
+    with torch.no_grad():
+        for name, weight in vae.decoder.named_parameters():
+            if name.endswith(("conv_y.conv.weight", "conv_b.conv.weight")) or name == "conv_in.conv.weight":
+                weight[:, 2] = 0  # the decoder does not look at channel 2
+    moments = moments_of(vae)
+    with pytest.raises(ValueError, match="4 asked for, only 3"):
+        principal_axes(moments, 4)
+    before = decode_latents(vae, encode_frames(vae, frames))
+    turned = with_principal_latents(vae, moments, keep=3, detail_exponent=0.5)
+    latents = encode_frames(turned, frames)
+    assert latents.shape[2] == 3 and turned.config.latent_channels == 3
+    assert (decode_latents(turned, latents).int() - before.int()).abs().max() <= 1
+
+
+def test_the_pixel_metric_of_one_probe_a_clip_is_the_jacobians():
+    """J^T J by the full Jacobian, averaged over positions, against the average over many random probes."""
+    vae = tiny_vae()
+    clip = to_vae_input(vae, random_frames(1)[..., :16, :16], torch.float32)
+    latents = vae.encode(clip).latent_dist.mode()
+    jacobian = torch.autograd.functional.jacobian(lambda z: vae.decode(z).sample, latents)
+    jacobian = jacobian.reshape(-1, 4, latents[0, 0].numel())
+    exact = torch.einsum("ocp,odp->cd", jacobian, jacobian) / jacobian.shape[-1]
+    estimate = latent_moments(vae, [clip] * 400, torch.Generator().manual_seed(0)).pixel_metric_CC
+    assert torch.allclose(estimate, exact, atol=0.15 * exact.diagonal().max().item())
+
+
 def test_training_continues_bitwise(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48) as store:
@@ -90,6 +149,7 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
             max_train_steps=4,
             train_batch_size=1,
             checkpointing_steps=2,
+            latent_channels=3,
         )
 
     monkeypatch.setattr(train_vae, "small_vae", lambda height_px, width_px: tiny_vae())
@@ -111,6 +171,6 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
     assert not (tmp_path / "stopped" / "vae").exists()
     train_vae.train(args("stopped"))
     whole, stopped = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name / "vae") for name in ("whole", "stopped"))
-    assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 4
+    assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 3
     for (name, a), (_, b) in zip(whole.named_parameters(), stopped.named_parameters(), strict=True):
         assert torch.equal(a, b), name

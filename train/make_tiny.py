@@ -46,9 +46,9 @@ class TinyArgs:
     vae_clips: int = 208
     video_clips: int = 400
     log_clips: int = 240
-    simulation_clips: int = 960
+    simulation_clips: int = 2400
     held_out_clips: int = 24
-    vae_steps: int = 1100
+    vae_steps: int = 2000
     # Steps of the three stages; the presets' own by default.
     stage_steps: tuple[int, int, int] | None = None
     # bf16 is faster only where the processor has bfloat16 instructions.
