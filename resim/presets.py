@@ -159,7 +159,7 @@ def tiny_stage3() -> TrainConfig:
         init_from=Path("outputs/tiny/stage2"),
         output_dir=Path("outputs/tiny/stage3"),
         trains="everything",
-        max_train_steps=6_500,
+        max_train_steps=5_500,
     )
 
 

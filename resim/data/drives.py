@@ -1,0 +1,69 @@
+"""True drives with what they were: clips with their executed waypoints and infraction score, for models that judge.
+
+Position n in the run is item n mod N of epoch n div N, and an epoch is a permutation drawn from (seed, epoch), so the
+order is a pure function of (stores, seed, position).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from resim.data.store import ClipStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drives:
+    """A batch of true drives."""
+
+    frames_BTCHW: torch.Tensor  # uint8, 49 frames RGB
+    executed_waypoints_B83: torch.Tensor  # float32, metres and radians, ego frame at t = 0
+    score_B: torch.Tensor  # float32, infraction score in [0, 1]
+    clip_id: tuple[str, ...]
+
+
+class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
+    """Map-style dataset over the position n in the run, without end, of all clips of ``stores`` with both labels.
+
+    Raises ValueError naming the first clip without executed waypoints or infractions: such a store has no labels.
+    """
+
+    def __init__(self, stores: Sequence[Path], *, seed: int, height_px: int, width_px: int) -> None:
+        self.stores = tuple(ClipStore(path) for path in stores)
+        self.seed, self.height_px, self.width_px = seed, height_px, width_px
+        self.places = [(store, index) for store in self.stores for index in range(len(store))]
+        for store, index in self.places:
+            clip = store.clips[index]
+            if clip.executed_waypoints is None or clip.infractions is None:
+                raise ValueError(f"{store.path}: clip {clip.clip_id} has no executed waypoints or no infractions")
+        if not self.places:
+            raise ValueError("the stores hold no clips")
+        self._order = (-1, np.arange(0))  # the epoch drawn last, kept only for speed
+
+    def place(self, n: int) -> tuple[ClipStore, int]:
+        """Store and index in it of position n."""
+        epoch, item = divmod(n, len(self.places))
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.places)))
+        return self.places[int(self._order[1][item])]
+
+    def __getitem__(self, n: int) -> tuple[torch.Tensor, torch.Tensor, float, str]:
+        store, index = self.place(n)
+        clip = store.clips[index]
+        frames = torch.from_numpy(store.read_frames(index, self.height_px, self.width_px)).permute(0, 3, 1, 2)
+        assert clip.executed_waypoints is not None and clip.infractions is not None  # checked at the start
+        return frames, torch.from_numpy(clip.executed_waypoints), clip.infractions.score, clip.clip_id
+
+
+def collate_drives(items: Sequence[tuple[torch.Tensor, torch.Tensor, float, str]]) -> Drives:
+    """Stack items of :class:`DriveData`."""
+    frames, waypoints, scores, names = zip(*items, strict=True)
+    return Drives(
+        frames_BTCHW=torch.stack(frames),
+        executed_waypoints_B83=torch.stack(waypoints),
+        score_B=torch.tensor(scores, dtype=torch.float32),
+        clip_id=names,
+    )

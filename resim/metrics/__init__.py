@@ -1,0 +1,1 @@
+"""The metrics of this field, as functions on arrays."""

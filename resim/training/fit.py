@@ -1,0 +1,144 @@
+"""The loop for the models that judge (inverse dynamics, Video2Reward): supervised, on one device, resumable."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.models.modeling_utils import ModelMixin
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from resim.config import OptimConfig
+from resim.data.drives import DriveData, Drives, collate_drives
+from resim.data.mixture import RankBatchSampler
+from resim.files import new_folder
+from resim.training.steps import learning_rate_at, make_optimizer, require_finite_norm
+
+STATE_FILE = "training_state.pt"
+METRICS_FILE = "metrics.jsonl"
+MODEL_FOLDER = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How long, on what, and where to."""
+
+    # Stores of true drives to train on.
+    stores: tuple[Path, ...]
+    # Store of held-out drives to measure on.
+    held_out: Path
+    # Folder for the model and its metrics; an unfinished run in it is continued.
+    output_dir: Path
+    # Optimizer steps in all.
+    max_train_steps: int
+    # Clips a step.
+    train_batch_size: int = 16
+    optim: OptimConfig
+    # 'no', 'fp16' or 'bf16'
+    mixed_precision: str = "no"
+    # Every so many steps the state is written and the held-out clips are measured.
+    checkpointing_steps: int = 200
+    # Held-out clips that are measured.
+    num_validation_clips: int = 96
+    # Processes that read clips; 0 reads in the training process.
+    dataloader_num_workers: int = 1
+    # Of the order of the clips and of every draw.
+    seed: int = 0
+
+
+# Draws of one step come from this generator alone.
+Loss = Callable[[torch.nn.Module, Drives, torch.Generator], torch.Tensor]
+Evaluate = Callable[[torch.nn.Module, list[Drives]], dict[str, float]]
+
+
+def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) -> dict[str, float]:
+    """Train ``model``, or continue, and write it to ``output_dir/model``; returns the last held-out measurement.
+
+    Raises FloatingPointError before the optimizer step where the gradients are not finite.
+    """
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    size = {"height_px": model.config.height_px, "width_px": model.config.width_px}
+    data = DriveData(config.stores, seed=config.seed, **size)
+    held_out = load_held_out(config, **size)
+    optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config.optim)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    start = restore(config.output_dir / STATE_FILE, model, optimizer)
+    sampler = RankBatchSampler(
+        start_step=start,
+        num_steps=config.max_train_steps - start,
+        batch_size=config.train_batch_size,
+        rank=0,
+        world_size=1,
+    )
+    loader = DataLoader(
+        data, batch_sampler=sampler, collate_fn=collate_drives, num_workers=config.dataloader_num_workers
+    )
+    found: dict[str, float] = {}
+    progress = tqdm(loader, initial=start, total=config.max_train_steps, desc="train", unit="step")
+    for step, drives in enumerate(progress, start=start):
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config.max_train_steps, config.optim)
+        with accelerator.autocast():
+            value = loss(model, drives, generator)
+        accelerator.backward(value)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)
+        require_finite_norm(float(norm), step, drives.clip_id)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress.set_postfix(loss=f"{value.item():.4f}", refresh=False)
+        done = step + 1
+        if done % config.checkpointing_steps == 0 or done == config.max_train_steps:
+            found = measure(model, held_out, evaluate)
+            log(config, {"step": done, "loss": value.item(), **found})
+            checkpoint(config.output_dir / STATE_FILE, model, optimizer, done)
+    with new_folder(config.output_dir / MODEL_FOLDER, marker="config.json", overwrite=True) as folder:
+        accelerator.unwrap_model(model).save_pretrained(folder)
+    return found
+
+
+def load_held_out(config: FitConfig, height_px: int, width_px: int) -> list[Drives]:
+    """The first held-out clips in batches. Raises ValueError where the store has fewer than asked for."""
+    data = DriveData([config.held_out], seed=0, height_px=height_px, width_px=width_px)
+    if config.num_validation_clips > len(data.places):
+        raise ValueError(f"--num_validation_clips {config.num_validation_clips}: {config.held_out} has fewer")
+    starts = range(0, config.num_validation_clips, config.train_batch_size)
+    ends = [min(start + config.train_batch_size, config.num_validation_clips) for start in starts]
+    return [collate_drives([data[n] for n in range(a, b)]) for a, b in zip(starts, ends, strict=True)]
+
+
+@torch.no_grad()
+def measure(model: torch.nn.Module, held_out: list[Drives], evaluate: Evaluate) -> dict[str, float]:
+    """``evaluate`` in evaluation mode."""
+    model.eval()
+    found = evaluate(model, held_out)
+    model.train()
+    return found
+
+
+def log(config: FitConfig, row: dict[str, float]) -> None:
+    """Print a measurement and keep it in metrics.jsonl."""
+    print(row, flush=True)
+    with (config.output_dir / METRICS_FILE).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def restore(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
+    if not file.is_file():
+        return 0
+    state = torch.load(file, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def checkpoint(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Write the state to go on from, aside first."""
+    partial = file.with_name(file.name + ".partial")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    partial.rename(file)

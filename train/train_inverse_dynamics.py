@@ -1,0 +1,100 @@
+"""Train the inverse dynamics model, video -> waypoints, on true video. Stops and continues where it was."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch.nn import functional
+
+from resim.config import OptimConfig
+from resim.data.drives import Drives
+from resim.entry_point import run
+from resim.inverse_dynamics import InverseDynamics, mirrored, waypoint_loss
+from resim.training.fit import FitConfig, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseDynamicsArgs:
+    """The network; the data and the run are in FitConfig."""
+
+    # A timm model.
+    backbone: str = "resnet10t"
+    # Start from timm's pretrained weights of the backbone.
+    pretrained: bool = False
+    # Size of the frames that it reads.
+    height_px: int = 64
+    # Size of the frames that it reads.
+    width_px: int = 112
+
+
+TINY = FitConfig(
+    stores=(Path("outputs/tiny/data/simulation"), Path("outputs/tiny/data/logs")),
+    held_out=Path("outputs/tiny/data/held_out"),
+    output_dir=Path("outputs/tiny/inverse_dynamics"),
+    max_train_steps=1200,
+    train_batch_size=8,
+    optim=OptimConfig(
+        learning_rate=1e-3,
+        lr_scheduler="cosine",
+        lr_warmup_steps=50,
+        adam_beta2=0.99,
+        adam_weight_decay=0.01,
+        max_grad_norm=1.0,
+    ),
+    num_validation_clips=24,
+)
+
+
+def augmented(frames_BTCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """True video as a blurred and recoloured copy of itself: the same motion, fewer details to lean on.
+
+    A batch is blurred by a factor of 1 (a third of the time) to 3; brightness and contrast change by up to 20 %.
+    """
+    size_px = tuple(frames_BTCHW.shape[-2:])
+    factor = max(1.0, float(torch.empty(()).uniform_(0.0, 3.0, generator=generator)))
+    small_px = [max(8, round(side / factor)) for side in size_px]
+    frames = frames_BTCHW.flatten(0, 1).float()
+    frames = functional.interpolate(frames, size=small_px, mode="bilinear", antialias=True, align_corners=False)
+    frames = functional.interpolate(frames, size=size_px, mode="bilinear", align_corners=False)
+    contrast, shift = torch.empty(2, len(frames_BTCHW), 1, 1, 1, 1).uniform_(-0.2, 0.2, generator=generator)
+    frames = frames.unflatten(0, frames_BTCHW.shape[:2]) * (1 + contrast) + 255 * shift / 2
+    return frames.round().clamp(0, 255).to(torch.uint8)
+
+
+def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
+    """Waypoint loss of augmented drives, every other batch in the mirror."""
+    frames, waypoints = augmented(drives.frames_BTCHW, generator), drives.executed_waypoints_B83
+    if torch.rand((), generator=generator) < 0.5:
+        frames, waypoints = mirrored(frames, waypoints)
+    device = next(model.parameters()).device
+    return waypoint_loss(model(frames.to(device)), waypoints.to(device))
+
+
+def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]:
+    """Errors on true held-out video: mean over waypoints, at 4 s, and of the heading."""
+    device = next(model.parameters()).device
+    error = torch.cat([model(b.frames_BTCHW.to(device)).cpu() - b.executed_waypoints_B83 for b in held_out])
+    distance_m = error[..., :2].norm(dim=-1)
+    return {
+        "error_m": distance_m.mean().item(),
+        "error_at_4s_m": distance_m[:, -1].mean().item(),
+        "heading_error_rad": error[..., 2].abs().mean().item(),
+    }
+
+
+def train(
+    model: Annotated[InverseDynamicsArgs, tyro.conf.arg(name="")],
+    config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
+) -> None:
+    """Train, or continue; the model is written to ``output_dir/model``."""
+    torch.manual_seed(config.seed)
+    network = InverseDynamics(backbone=model.backbone, height_px=model.height_px, width_px=model.width_px)
+    if model.pretrained:
+        network.load_pretrained_backbone()
+    fit(network, config, loss, evaluate)
+
+
+if __name__ == "__main__":
+    run(train)
