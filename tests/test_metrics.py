@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resim.metrics.reward import share_of_ordered_pairs
 from resim.metrics.trajectory import path_distance_m, share_interval, share_of_right_futures
 
 
@@ -40,3 +41,13 @@ def test_interval_holds_the_mean_and_narrows():
     low, high = share_interval(hits)
     assert low < hits.mean() < high and high - low == pytest.approx(2 * 1.96 * 0.4 / 20, rel=0.2)
     assert share_interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_ordered_pairs_by_hand():
+    score = np.array([1.0, 0.6, 0.55, 0.0])
+    assert share_of_ordered_pairs(np.array([0.9, 0.5, 0.6, 0.1]), score) == 1.0  # 0.6 and 0.55 are no pair
+    assert share_of_ordered_pairs(-score, score) == 0.0
+    assert share_of_ordered_pairs(np.zeros(4), score) == 0.5
+    assert share_of_ordered_pairs(np.array([0.9, 1.0, 0.6, 0.1]), score) == pytest.approx(4 / 5)
+    with pytest.raises(ValueError, match="no two of the 2"):
+        share_of_ordered_pairs(np.zeros(2), np.ones(2))

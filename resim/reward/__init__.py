@@ -1,0 +1,1 @@
+"""Video2Reward: a future, seen, becomes a number."""

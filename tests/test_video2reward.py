@@ -1,0 +1,132 @@
+"""Video2Reward: what it looks at, that its features can be kept, and where its eye's weights come from."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from resim.clip import Infractions
+from resim.config import OptimConfig
+from resim.data.store import StoreWriter
+from resim.reward.video2reward import SpaceTimeBlock, Video2Reward
+from resim.training.fit import FitConfig, fit
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
+import train_video2reward as script  # noqa: E402
+
+CLEAN = Infractions(
+    collision=False, off_road=False, red_light=False, wrong_way=False, too_slow=False, progress=1.0, score=1.0
+)
+VIT = {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
+
+
+def small_model() -> Video2Reward:
+    torch.manual_seed(0)
+    return Video2Reward(
+        vit="vit_tiny_patch16_224", vit_options=VIT, height_px=16, width_px=32, width=32, num_layers=1, num_heads=2
+    )
+
+
+def random_clips(num_clips: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num_clips, 49, 3, 16, 32), dtype=torch.uint8, generator=generator)
+
+
+def test_it_looks_at_every_half_second_of_the_future():
+    model, clips = small_model().eval(), random_clips(1)
+    with torch.no_grad():
+        reward = model(clips)
+        assert reward.shape == (1,) and 0 < reward.item() < 1
+        for frame in range(49):
+            changed = clips.clone()
+            changed[:, frame] = 255 - changed[:, frame]
+            assert torch.equal(model(changed), reward) == (frame not in (8, 13, 18, 23, 28, 33, 38, 43, 48))
+
+
+def test_kept_features_give_the_same_reward():
+    model, clips = small_model().eval(), random_clips(3)
+    with torch.no_grad():
+        features = model.features(clips)
+        assert features.shape == (3, 9, 2 * 4, 32)
+        assert torch.equal(model.reward_of(features), model(clips))
+        assert torch.allclose(model.reward_of(features[1:2]), model(clips)[1:2], atol=1e-6)
+
+
+def test_clips_of_any_size_are_resized():
+    model = small_model().eval()
+    clips = random_clips(1)
+    twice = clips.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    with torch.no_grad():
+        assert torch.isfinite(model(twice)).all()
+    with pytest.raises(ValueError, match="got torch.uint8 \\(1, 40, 3, 16, 32\\)"):
+        model(clips[:, :40])
+
+
+def test_space_and_time_are_attended_in_turn():
+    """A change of one token reaches its frame and its place in one block, and everything in two."""
+    torch.manual_seed(0)
+    tokens = torch.randn(1, 3, 4, 8)
+    changed = tokens.clone()
+    changed[0, 1, 2] += 1.0
+    one, two = SpaceTimeBlock(8, 2), SpaceTimeBlock(8, 2)
+    with torch.no_grad():
+        space = (one.space(tokens.flatten(0, 1)) - one.space(changed.flatten(0, 1))).abs().sum(-1).view(3, 4)
+        both = (two(one(tokens)) - two(one(changed))).abs().sum(-1)[0]
+    assert (space[1] > 0).all() and (space[[0, 2]] == 0).all()
+    assert (both > 0).all()
+
+
+def test_the_eyes_weights_come_from_a_local_file_or_one_clear_line(tmp_path, monkeypatch):
+    model = Video2Reward(vit="test_vit", height_px=64, width_px=64, width=32, num_heads=2)
+    pretrained = timm.create_model("test_vit", img_size=(64, 64), num_classes=0)
+    save_file(pretrained.state_dict(), tmp_path / "vit.safetensors")
+    model.load_eye(str(tmp_path / "vit.safetensors"))
+    for name, weight in pretrained.state_dict().items():
+        assert torch.equal(model.eye.state_dict()[name], weight), name
+    with pytest.raises(OSError, match="missing.safetensors.*--vit_weights"):
+        model.load_eye(str(tmp_path / "missing.safetensors"))
+    with pytest.raises(ValueError, match="safetensors"):
+        model.load_eye(str(tmp_path / "vit.bin"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="test_vit could not be loaded from the hub.*--vit_weights"):
+        model.load_eye(None)
+
+
+@pytest.fixture
+def drives(tmp_path) -> Path:
+    """Bright clips are clean, dark ones are not."""
+    with StoreWriter(tmp_path / "store", source="test", height_px=16, width_px=32) as store:
+        for i in range(8):
+            score = i / 7
+            frames = np.full((49, 16, 32, 3), int(30 + 200 * score), dtype=np.uint8)
+            waypoints = np.stack([5.0 * np.arange(1, 9), np.zeros(8), np.zeros(8)], axis=-1)
+            infractions = replace(CLEAN, off_road=True, score=score)
+            store.add(frames, clip_id=str(i), scene_id=str(i), executed_waypoints=waypoints, infractions=infractions)
+    return tmp_path / "store"
+
+
+def test_it_learns_the_score_and_comes_back(drives, tmp_path):
+    config = FitConfig(
+        stores=(drives,),
+        held_out=drives,
+        output_dir=tmp_path / "out",
+        max_train_steps=40,
+        train_batch_size=8,
+        optim=OptimConfig(learning_rate=2e-3, max_grad_norm=1.0),
+        checkpointing_steps=40,
+        num_validation_clips=8,
+        dataloader_num_workers=0,
+    )
+    model = small_model()
+    found = fit(model, config, script.loss, script.evaluate)
+    assert found["mse"] < 0.2 * found["mse_of_the_mean"] and found["ordered_pairs"] == 1.0
+    again, clips = Video2Reward.from_pretrained(tmp_path / "out" / "model").eval(), random_clips(2)
+    with torch.no_grad():
+        assert torch.equal(again(clips), model.eval()(clips))

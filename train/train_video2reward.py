@@ -1,0 +1,90 @@
+"""Train Video2Reward, a future -> its infraction score, on true drives. Stops and continues where it was."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch.nn import functional
+
+from resim.config import OptimConfig
+from resim.data.drives import Drives
+from resim.entry_point import run
+from resim.metrics.reward import share_of_ordered_pairs
+from resim.reward.video2reward import Video2Reward
+from resim.training.fit import FitConfig, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video2RewardArgs:
+    """The network; the data and the run are in FitConfig."""
+
+    # 'tiny' is a small ViT that is trained too; the others are timm's DINOv2, frozen.
+    vit: str = "tiny"
+    # Local safetensors file with the ViT's weights; without it they come from the hub. Not for 'tiny'.
+    vit_weights: str | None = None
+
+
+TINY_VIT = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
+TINY = FitConfig(
+    stores=(Path("outputs/tiny/data/simulation"), Path("outputs/tiny/data/logs")),
+    held_out=Path("outputs/tiny/data/held_out"),
+    output_dir=Path("outputs/tiny/video2reward"),
+    max_train_steps=1500,
+    train_batch_size=16,
+    optim=OptimConfig(
+        learning_rate=1e-3,
+        lr_scheduler="cosine",
+        lr_warmup_steps=50,
+        adam_beta2=0.99,
+        adam_weight_decay=0.01,
+        max_grad_norm=1.0,
+    ),
+    num_validation_clips=24,
+)
+
+
+def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
+    """The network with its eye as ``args`` say; a pretrained eye is frozen."""
+    torch.manual_seed(seed)
+    if args.vit == "tiny":
+        if args.vit_weights is not None:
+            raise ValueError("--vit_weights: the tiny ViT has no pretrained weights; give a DINOv2 as --vit")
+        return Video2Reward(
+            vit="vit_tiny_patch16_224", vit_options=TINY_VIT, height_px=64, width_px=112, width=96, num_heads=3
+        )
+    model = Video2Reward(vit=args.vit)
+    model.load_eye(args.vit_weights)
+    model.eye.requires_grad_(False)
+    return model
+
+
+def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
+    """Squared error of the infraction score. Nothing is drawn: a mirror would put traffic on the wrong side."""
+    device = next(model.parameters()).device
+    return functional.mse_loss(model(drives.frames_BTCHW.to(device)), drives.score_B.to(device))
+
+
+def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]:
+    """On true held-out drives: error of the score, that of always saying the mean, and the share of ordered pairs."""
+    device = next(model.parameters()).device
+    reward = torch.cat([model(drives.frames_BTCHW.to(device)).cpu() for drives in held_out])
+    score = torch.cat([drives.score_B for drives in held_out])
+    return {
+        "mse": (reward - score).square().mean().item(),
+        "mse_of_the_mean": score.var(correction=0).item(),
+        "ordered_pairs": share_of_ordered_pairs(reward.numpy(), score.numpy()),
+    }
+
+
+def train(
+    model: Annotated[Video2RewardArgs, tyro.conf.arg(name="")],
+    config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
+) -> None:
+    """Train, or continue; the model is written to ``output_dir/model``."""
+    fit(build(model, config.seed), config, loss, evaluate)
+
+
+if __name__ == "__main__":
+    run(train)
