@@ -44,7 +44,7 @@ def generate_futures(
     """One future (49, H, W, 3) per path, from the same history (9, H, W, 3) and the same noise, as one batch."""
     names = list(paths)
     output = pipe(
-        np.repeat(history[None], len(names), axis=0),
+        history,
         np.stack([paths[name] for name in names]),
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,

@@ -22,7 +22,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("resim.world_model.losses", "resim.reward"),
     ("resim.world_model.pipeline", "resim.inverse_dynamics"),
     ("resim.scoring", "resim.metrics"),
-    ("resim.overlay resim.report resim.futures",),
+    ("resim.overlay resim.report resim.futures resim.start",),
     ("resim.config resim.presets",),
     ("resim.checkpoint resim.training",),
     ("resim.doctor resim.cli resim.demo",),

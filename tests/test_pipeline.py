@@ -49,6 +49,16 @@ def test_a_batch_is_its_entries_with_equal_noise_for_equal_seeds(pipeline, histo
         assert torch.allclose(row, alone, atol=1e-4)
 
 
+def test_one_history_serves_all_paths_of_a_batch(pipeline, history):
+    paths, generators = np.stack([LEFT, RIGHT]), [seeded(), seeded()]
+    shared = pipeline(history, paths, generator=generators, **STEPS).frames
+    repeated = pipeline(np.repeat(history[None], 2, axis=0), paths, generator=[seeded(), seeded()], **STEPS).frames
+    assert shared.shape == (2, 49, 32, 48, 3) and np.array_equal(shared[1, :9], history)
+    assert np.abs(shared.astype(int) - repeated).max() <= 1
+    with pytest.raises(ValueError, match=r"\(8, 3\) or \(2, 8, 3\)"):
+        pipeline(np.repeat(history[None], 2, axis=0), np.stack([LEFT, RIGHT, LEFT]), **STEPS)
+
+
 def test_a_rollout_takes_one_path_per_round_and_starts_from_its_own_last_latents(pipeline, history):
     latents = pipeline(history, [LEFT, RIGHT], generator=seeded(), output_type="latent", **STEPS).frames
     assert latents.shape == (1, 3 + 2 * 10, 4, 4, 6)

@@ -78,15 +78,15 @@ def imagine(
     pipe: ReSimPipeline, scene: GateScene, *, blind: bool, seed: int, num_inference_steps: int, guidance_scale: float
 ) -> np.ndarray:
     """The futures (P, 49, H, W, 3) of a scene's paths from one history and one noise; ``blind``: without waypoints."""
-    history = np.repeat(scene.truths_PTHWC[:1, :NUM_HISTORY_FRAMES], NUM_PATHS, axis=0)
     output = pipe(
-        history,
+        scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES],
         None if blind else scene.waypoints_P83,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for _ in range(NUM_PATHS)],
+        generator=[torch.Generator().manual_seed(seed) for _ in range(1 if blind else NUM_PATHS)],
     )
-    return np.asarray(output.frames)
+    # Without waypoints, the same history and the same noise give the same future for every path.
+    return np.repeat(output.frames, NUM_PATHS, axis=0) if blind else np.asarray(output.frames)
 
 
 @torch.no_grad()

@@ -52,6 +52,13 @@ class ReSimOutput(BaseOutput):
     frames: np.ndarray | torch.Tensor
 
 
+def _batch_size(num_histories: int, waypoints: np.ndarray | list[np.ndarray | None] | None) -> int:
+    """One history serves as many paths as the first (B, 8, 3) of ``waypoints`` holds; several have one path each."""
+    rounds = waypoints if isinstance(waypoints, list) else [waypoints]
+    batches = [len(path) for path in rounds if path is not None and np.ndim(path) == 3]
+    return batches[0] if num_histories == 1 and batches else num_histories
+
+
 class ReSimPipeline(DiffusionPipeline):
     """Tokenizer, T5, VAE, transformer, trajectory encoder and scheduler as one diffusers pipeline."""
 
@@ -132,7 +139,8 @@ class ReSimPipeline(DiffusionPipeline):
         """Imagine the future.
 
         Args:
-            history: uint8 (9, H, W, 3) or (B, 9, H, W, 3), RGB at 10 Hz; the last frame is t = 0.
+            history: uint8 (9, H, W, 3) or (B, 9, H, W, 3), RGB at 10 Hz; the last frame is t = 0. One history serves
+                all paths of a batch and is encoded once.
             waypoints: (8, 3) or (B, 8, 3) [x_m, y_m, heading_rad] at 0.5 .. 4.0 s in the ego frame at t = 0; None for
                 the action-free mode; a list for a rollout, one entry per round, each in the ego frame where its round
                 begins.
@@ -147,11 +155,11 @@ class ReSimPipeline(DiffusionPipeline):
         Raises ValueError naming the argument that has the wrong shape or value.
         """
         history_BTCHW = self._check_history(history)
-        batch = len(history_BTCHW)
+        batch = _batch_size(len(history_BTCHW), waypoints)
         rounds = self._check_waypoints(waypoints, batch, num_rounds)
         self._check_options(num_inference_steps, output_type)
 
-        context = encode_frames(self.vae, history_BTCHW.to(self._execution_device))
+        context = encode_frames(self.vae, history_BTCHW.to(self._execution_device)).expand(batch, -1, -1, -1, -1)
         latents, decoded = [context], []
         with self.progress_bar(total=len(rounds) * num_inference_steps) as progress:
             for round_waypoints in rounds:
@@ -168,6 +176,7 @@ class ReSimPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         if output_type == "latent":
             return ReSimOutput(frames=torch.cat(latents, dim=1))
+        history_BTCHW = history_BTCHW.expand(batch, -1, -1, -1, -1)
         frames = torch.cat([history_BTCHW.cpu(), *decoded], dim=1).permute(0, 1, 3, 4, 2).contiguous()
         return ReSimOutput(frames=frames if output_type == "pt" else frames.numpy())
 

@@ -1,0 +1,100 @@
+"""Rank candidate paths: imagine the future of each from one history, and grade what is seen."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from resim.entry_point import run
+from resim.files import new_folder
+from resim.futures import model_size_px
+from resim.report import ranking_figure, write_json
+from resim.reward.video2reward import Video2Reward
+from resim.scoring import Scores, score
+from resim.start import StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.world_model.pipeline import ReSimPipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreArgs(StartArgs):
+    """What to rank, and with which models."""
+
+    # Folder of a ReSim checkpoint.
+    model: Path
+    # Folder of a Video2Reward model.
+    video2reward: Path
+    # Where scores.parquet, ranking.png and scoring.json go.
+    output_dir: Path
+    # The candidates: JSON or CSV files, named manoeuvres, or 'recorded' (the clip's own path).
+    waypoints: tuple[str, ...]
+    # Futures of each candidate; with two or more every reward comes with an uncertainty.
+    num_seeds: int = 2
+    # Candidates that are imagined at once.
+    batch_size: int = 16
+    # Denoising steps.
+    num_inference_steps: int = 10
+    # How far the future is pushed towards text and path; 0 switches guidance off.
+    guidance_scale: float = 6.0
+    # The first seed of the noise; every candidate gets the same noise.
+    seed: int = 0
+    # Replace the output of an earlier run.
+    overwrite: bool = False
+
+
+def terminal_table(scores: Scores) -> Table:
+    """Best first."""
+    table = Table("rank", "candidate", "reward", "uncertainty", "confidence")
+    for row in scores.rows():
+        numbers = [f"{row[name]:.4f}" for name in ("reward", "uncertainty", "confidence")]
+        table.add_row(str(row["rank"]), str(row["candidate"]), *numbers)
+    return table
+
+
+def score_trajectories(args: Annotated[ScoreArgs, tyro.conf.arg(name="")]) -> None:
+    """Write scores.parquet, ranking.png and scoring.json, and print the ranking."""
+    with new_folder(args.output_dir, marker="scores.parquet", overwrite=args.overwrite) as folder:
+        found = find_clip(args)
+        clip = None if found is None else found[0].clips[found[1]]
+        speed_mps = speed_at_start(args, clip)
+        names = [Path(value).stem for value in args.waypoints]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"--waypoints: {', '.join(sorted(twice))} is given more than once")
+        candidates = {
+            name: read_path(value, clip, speed_mps) for name, value in zip(names, args.waypoints, strict=True)
+        }
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        pipe = ReSimPipeline.from_pretrained(args.model).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        if not (args.video2reward / "config.json").is_file():
+            raise FileNotFoundError(f"{args.video2reward / 'config.json'} does not exist: train a Video2Reward model")
+        reward_model = Video2Reward.from_pretrained(args.video2reward, use_safetensors=True).to(device).eval()
+        start = read_start(args, found, *model_size_px(pipe))
+        scores = score(
+            pipe,
+            reward_model,
+            start.history,
+            candidates,
+            num_seeds=args.num_seeds,
+            seed=args.seed,
+            num_inference_steps=args.num_inference_steps,
+            guidance_scale=args.guidance_scale,
+            batch_size=args.batch_size,
+        )
+        pq.write_table(pa.Table.from_pylist(scores.rows()), folder / "scores.parquet")
+        ranking_figure(scores).savefig(folder / "ranking.png", bbox_inches="tight")
+        flags = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
+        rewards = dict(zip(scores.names, scores.rewards_NS.tolist(), strict=True))
+        write_json(folder / "scoring.json", {"flags": flags, "rewards": rewards})
+    Console().print(terminal_table(scores))
+    print(args.output_dir / "ranking.png")
+
+
+if __name__ == "__main__":
+    run(score_trajectories)
