@@ -25,7 +25,7 @@ class GatesArgs:
     # Folder of a ReSim checkpoint.
     model: Path = Path("checkpoints/tiny")
     # Folder of the inverse dynamics model that reads the futures.
-    inverse_dynamics: Path = Path("checkpoints/tiny/inverse_dynamics")
+    inverse_dynamics: Path = Path("outputs/tiny/inverse_dynamics/model")
     # Where gates.json goes.
     output_dir: Path = Path("outputs/gates")
     # Scenes with three paths each.
@@ -45,9 +45,14 @@ class GatesArgs:
 def gates(args: Annotated[GatesArgs, tyro.conf.arg(name="")]) -> None:
     """Write gates.json: the means over scenes under ``gates``, and every scene under ``scenes``."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.num_scenes < 1:
+        raise ValueError("--num_scenes starts at 1")
     with new_folder(args.output_dir, marker="gates.json", overwrite=args.overwrite) as folder:
         pipe = ReSimPipeline.from_pretrained(args.model).to(device)
         pipe.set_progress_bar_config(disable=True)
+        config = args.inverse_dynamics / "config.json"
+        if not config.is_file():
+            raise FileNotFoundError(f"{config} does not exist: train/train_inverse_dynamics.py makes the reader")
         reader = InverseDynamics.from_pretrained(args.inverse_dynamics, use_safetensors=True).to(device).eval()
         scenes, num_seeds = draw_scenes(args.first_seed, args.num_scenes, simulation_camera(*model_size_px(pipe)))
         rows = []

@@ -19,8 +19,6 @@ from resim.world_model.trajectory_encoder import TrajectoryLayer
 FRAMES_PER_SEGMENT = round(WAYPOINT_DT_S * FPS)
 # Typical motion of a segment; the network's outputs are in these units.
 MOTION_SCALE = (5.0, 0.5, 0.2)
-# Metres that a radian of heading error costs in the loss.
-METRES_PER_RAD = 5.0
 
 
 def compose_motions(motions_BN3: torch.Tensor) -> torch.Tensor:
@@ -34,6 +32,14 @@ def compose_motions(motions_BN3: torch.Tensor) -> torch.Tensor:
     dx, dy = motions_BN3[..., 0], motions_BN3[..., 1]
     x, y = (cos * dx - sin * dy).cumsum(1), (sin * dx + cos * dy).cumsum(1)
     return torch.stack([x, y, heading_after], dim=-1)
+
+
+def motions_between(poses_BN3: torch.Tensor) -> torch.Tensor:
+    """Inverse of :func:`compose_motions`: poses (B, N, 3) -> the motion to each, in the frame of the one before."""
+    before = torch.cat([torch.zeros_like(poses_BN3[:, :1]), poses_BN3[:, :-1]], dim=1)
+    dx, dy, turn = (poses_BN3 - before).unbind(-1)
+    cos, sin = before[..., 2].cos(), before[..., 2].sin()
+    return torch.stack([cos * dx + sin * dy, cos * dy - sin * dx, turn], dim=-1)
 
 
 def segments(frames_BTCHW: torch.Tensor) -> torch.Tensor:
@@ -76,6 +82,9 @@ class InverseDynamics(ModelMixin, ConfigMixin):
         self.layers = nn.ModuleList([TrajectoryLayer(width, num_heads, head_dim, 4 * width) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, 3)
+        nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.bias[0] = 1.0  # straight on at 10 m/s, until something is learnt
 
     def load_pretrained_backbone(self) -> None:
         """Take the backbone's weights from the hub (timm spreads the first layer over the channels)."""
@@ -96,11 +105,16 @@ class InverseDynamics(ModelMixin, ConfigMixin):
         return compose_motions(motions * torch.tensor(MOTION_SCALE, device=motions.device))
 
 
-def waypoint_loss(predicted_B83: torch.Tensor, truth_B83: torch.Tensor) -> torch.Tensor:
-    """Mean over waypoints of the distance in metres, plus METRES_PER_RAD times the error of the heading; scalar."""
-    error = predicted_B83 - truth_B83
-    distance_m = (error[..., :2].square().sum(-1) + 1e-6).sqrt()  # the root's slope is infinite at 0
-    return (distance_m + METRES_PER_RAD * error[..., 2].abs()).mean()
+def motion_loss(predicted_B83: torch.Tensor, truth_B83: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error of the segments' motions in units of MOTION_SCALE; scalar.
+
+    Of motions rather than waypoints: an early segment's error does not move the targets of the later ones. Headings of
+    truth may be wrapped.
+    """
+    error = motions_between(predicted_B83) - motions_between(truth_B83)
+    turn = torch.atan2(error[..., 2].sin(), error[..., 2].cos())
+    error = torch.stack([error[..., 0], error[..., 1], turn], dim=-1)
+    return (error.abs() / error.new_tensor(MOTION_SCALE)).mean()
 
 
 def mirrored(frames_BTCHW: torch.Tensor, waypoints_B83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

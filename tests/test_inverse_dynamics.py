@@ -14,7 +14,7 @@ from resim.config import OptimConfig
 from resim.data.drives import DriveData
 from resim.data.store import StoreWriter
 from resim.geometry import from_frame, simulation_camera
-from resim.inverse_dynamics import InverseDynamics, compose_motions, mirrored, segments, waypoint_loss
+from resim.inverse_dynamics import InverseDynamics, compose_motions, mirrored, motion_loss, motions_between, segments
 from resim.metrics.action_gate import GateScene, draw_scene, judge_scene, summary
 from resim.metrics.trajectory import path_distance_m
 from resim.training.fit import FitConfig, fit
@@ -62,10 +62,17 @@ def test_segments_are_the_half_seconds_of_the_future():
 
 
 def test_loss_by_hand():
-    truth = torch.zeros(1, 8, 3)
-    seen = torch.tensor([3.0, 4.0, 0.1]).expand(1, 8, 3)
-    assert waypoint_loss(seen, truth).item() == pytest.approx(5.0 + 5.0 * 0.1, abs=1e-4)
-    assert torch.isfinite(torch.func.grad(lambda x: waypoint_loss(x, truth))(truth)).all()
+    truth = compose_motions(torch.tensor([5.0, 0.0, 0.1]).expand(1, 8, 3))
+    seen = compose_motions(torch.tensor([6.0, 0.25, 0.3]).expand(1, 8, 3))
+    assert motion_loss(seen, truth).item() == pytest.approx((1.0 / 5 + 0.25 / 0.5 + 0.2 / 0.2) / 3, abs=1e-4)
+    wrapped = truth.clone()
+    wrapped[:, 4:, 2] += 2 * torch.pi  # the same headings
+    assert motion_loss(truth, wrapped).item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_motions_and_poses_are_inverse():
+    motions = torch.randn(3, 8, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(motions_between(compose_motions(motions)), motions, atol=1e-5)
 
 
 def test_only_its_own_size_is_read():
@@ -149,7 +156,7 @@ def test_it_learns_saves_and_loads_bitwise(drives, tmp_path):
 
 
 def plain_loss(model, drives, generator):
-    return waypoint_loss(model(drives.frames_BTCHW), drives.executed_waypoints_B83)
+    return motion_loss(model(drives.frames_BTCHW), drives.executed_waypoints_B83)
 
 
 def test_an_interrupted_fit_continues_bitwise(drives, tmp_path):

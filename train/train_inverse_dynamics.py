@@ -11,7 +11,7 @@ from torch.nn import functional
 from resim.config import OptimConfig
 from resim.data.drives import Drives
 from resim.entry_point import run
-from resim.inverse_dynamics import InverseDynamics, mirrored, waypoint_loss
+from resim.inverse_dynamics import InverseDynamics, mirrored, motion_loss
 from resim.training.fit import FitConfig, fit
 
 
@@ -64,12 +64,12 @@ def augmented(frames_BTCHW: torch.Tensor, generator: torch.Generator) -> torch.T
 
 
 def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
-    """Waypoint loss of augmented drives, every other batch in the mirror."""
+    """Motion loss of augmented drives, every other batch in the mirror."""
     frames, waypoints = augmented(drives.frames_BTCHW, generator), drives.executed_waypoints_B83
     if torch.rand((), generator=generator) < 0.5:
         frames, waypoints = mirrored(frames, waypoints)
     device = next(model.parameters()).device
-    return waypoint_loss(model(frames.to(device)), waypoints.to(device))
+    return motion_loss(model(frames.to(device)), waypoints.to(device))
 
 
 def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]:
