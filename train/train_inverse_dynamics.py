@@ -1,18 +1,16 @@
 """Train the inverse dynamics model, video -> waypoints, on true video. Stops and continues where it was."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 from torch.nn import functional
 
-from resim.config import OptimConfig
 from resim.data.drives import Drives
 from resim.entry_point import run
 from resim.inverse_dynamics import InverseDynamics, mirrored, motion_loss
-from resim.training.fit import FitConfig, fit
+from resim.training.fit import FitConfig, fit, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +27,7 @@ class InverseDynamicsArgs:
     width_px: int = 112
 
 
-TINY = FitConfig(
-    stores=(Path("outputs/tiny/data/simulation"), Path("outputs/tiny/data/logs")),
-    held_out=Path("outputs/tiny/data/held_out"),
-    output_dir=Path("outputs/tiny/inverse_dynamics"),
-    max_train_steps=1200,
-    train_batch_size=8,
-    optim=OptimConfig(
-        learning_rate=1e-3,
-        lr_scheduler="cosine",
-        lr_warmup_steps=50,
-        adam_beta2=0.99,
-        adam_weight_decay=0.01,
-        max_grad_norm=1.0,
-    ),
-    num_validation_clips=24,
-)
+TINY = tiny_fit("inverse_dynamics", max_train_steps=1200, train_batch_size=8)
 
 
 def augmented(frames_BTCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -1,19 +1,17 @@
 """Train Video2Reward, a future -> its infraction score, on true drives. Stops and continues where it was."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 from torch.nn import functional
 
-from resim.config import OptimConfig
 from resim.data.drives import Drives
 from resim.entry_point import run
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.reward.video2reward import Video2Reward
-from resim.training.fit import FitConfig, fit
+from resim.training.fit import FitConfig, fit, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +25,7 @@ class Video2RewardArgs:
 
 
 TINY_VIT = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
-TINY = FitConfig(
-    stores=(Path("outputs/tiny/data/simulation"), Path("outputs/tiny/data/logs")),
-    held_out=Path("outputs/tiny/data/held_out"),
-    output_dir=Path("outputs/tiny/video2reward"),
-    max_train_steps=1500,
-    train_batch_size=16,
-    optim=OptimConfig(
-        learning_rate=1e-3,
-        lr_scheduler="cosine",
-        lr_warmup_steps=50,
-        adam_beta2=0.99,
-        adam_weight_decay=0.01,
-        max_grad_norm=1.0,
-    ),
-    num_validation_clips=24,
-)
+TINY = tiny_fit("video2reward", max_train_steps=1500, train_batch_size=16)
 
 
 def build(args: Video2RewardArgs, seed: int) -> Video2Reward:

@@ -49,6 +49,27 @@ class FitConfig:
     seed: int = 0
 
 
+def tiny_fit(name: str, *, max_train_steps: int, train_batch_size: int) -> FitConfig:
+    """A run on the drives that ``make tiny`` simulates, written to ``outputs/tiny/<name>``."""
+    data = Path("outputs/tiny/data")
+    return FitConfig(
+        stores=(data / "simulation", data / "logs"),
+        held_out=data / "held_out",
+        output_dir=Path("outputs/tiny") / name,
+        max_train_steps=max_train_steps,
+        train_batch_size=train_batch_size,
+        optim=OptimConfig(
+            learning_rate=1e-3,
+            lr_scheduler="cosine",
+            lr_warmup_steps=50,
+            adam_beta2=0.99,
+            adam_weight_decay=0.01,
+            max_grad_norm=1.0,
+        ),
+        num_validation_clips=24,
+    )
+
+
 # Draws of one step come from this generator alone.
 Loss = Callable[[torch.nn.Module, Drives, torch.Generator], torch.Tensor]
 Evaluate = Callable[[torch.nn.Module, list[Drives]], dict[str, float]]
