@@ -60,9 +60,10 @@ def test_kept_features_give_the_same_reward():
 def test_clips_of_any_size_are_resized():
     model = small_model().eval()
     clips = random_clips(1)
-    twice = clips.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    plain = clips[..., :1, :1]  # one colour a frame, which no resizing changes
     with torch.no_grad():
-        assert torch.isfinite(model(twice)).all()
+        small, large = model(plain.expand(1, 49, 3, 16, 32)), model(plain.expand(1, 49, 3, 48, 80))
+        assert torch.allclose(small, large, atol=1e-5) and not torch.allclose(small, model(clips), atol=1e-5)
     with pytest.raises(ValueError, match="got torch.uint8 \\(1, 40, 3, 16, 32\\)"):
         model(clips[:, :40])
 
