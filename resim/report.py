@@ -131,8 +131,8 @@ def ranking_figure(scores: Scores) -> Figure:
             axis.set_axis_off()
             axis.set_title(f"{column} s", fontsize=8)
             if column == 0:
-                title = f"{word}: {scores.names[index]}, reward {reward_N[index]:.3f}; 0 s"
-                axis.set_title(title, fontsize=8, loc="left")
+                text = f"{word}: {scores.names[index]}, reward {reward_N[index]:.3f}"
+                axis.text(0, -0.2, text, fontsize=9, transform=axis.transAxes)
     return figure
 
 
