@@ -28,10 +28,13 @@ class Drives:
 class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
     """Map-style dataset over the position n in the run, without end, of all clips of ``stores`` with both labels.
 
-    Raises ValueError naming the first clip without executed waypoints or infractions: such a store has no labels.
+    ``keep_in_memory`` decodes every clip once (1 MB a clip of 64x112) in each process that reads. Raises ValueError
+    naming the first clip without executed waypoints or infractions: such a store has no labels.
     """
 
-    def __init__(self, stores: Sequence[Path], *, seed: int, height_px: int, width_px: int) -> None:
+    def __init__(
+        self, stores: Sequence[Path], *, seed: int, height_px: int, width_px: int, keep_in_memory: bool = False
+    ) -> None:
         self.stores = tuple(ClipStore(path) for path in stores)
         self.seed, self.height_px, self.width_px = seed, height_px, width_px
         self.places = [(store, index) for store in self.stores for index in range(len(store))]
@@ -41,6 +44,8 @@ class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
                 raise ValueError(f"{store.path}: clip {clip.clip_id} has no executed waypoints or no infractions")
         if not self.places:
             raise ValueError("the stores hold no clips")
+        self.keep_in_memory = keep_in_memory
+        self._kept: dict[tuple[Path, int], torch.Tensor] = {}
         self._order = (-1, np.arange(0))  # the epoch drawn last, kept only for speed
 
     def place(self, n: int) -> tuple[ClipStore, int]:
@@ -53,9 +58,19 @@ class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
     def __getitem__(self, n: int) -> tuple[torch.Tensor, torch.Tensor, float, str]:
         store, index = self.place(n)
         clip = store.clips[index]
-        frames = torch.from_numpy(store.read_frames(index, self.height_px, self.width_px)).permute(0, 3, 1, 2)
         assert clip.executed_waypoints is not None and clip.infractions is not None  # checked at the start
+        frames = self.read_frames(store, index)
         return frames, torch.from_numpy(clip.executed_waypoints), clip.infractions.score, clip.clip_id
+
+    def read_frames(self, store: ClipStore, index: int) -> torch.Tensor:
+        """Frames (49, 3, H, W) of a clip, decoded or kept."""
+        kept = self._kept.get((store.path, index))
+        if kept is not None:
+            return kept
+        frames = torch.from_numpy(store.read_frames(index, self.height_px, self.width_px)).permute(0, 3, 1, 2)
+        if self.keep_in_memory:
+            self._kept[store.path, index] = frames
+        return frames
 
 
 def collate_drives(items: Sequence[tuple[torch.Tensor, torch.Tensor, float, str]]) -> Drives:

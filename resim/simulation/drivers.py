@@ -31,8 +31,14 @@ DRIVERS = (
     "wrong_way",
     "random",
 )
+# What a user would rank against the expert: each is right in some scenes only.
+POLICIES = ("constant_velocity", "lane_follower", "idm_lane_follower", "careful", "noisy_expert", "wrong")
+WRONG = ("swerve_left", "swerve_right", "drift_off_road", "run_light", "rear_end", "wrong_way", "random")
+LANE_ERROR_M = 2.0  # standard deviation of where a policy believes its lane to be
+LANE_ERROR_RATE_MPS = 1.5  # how fast it goes there
 ACCEL_PRESETS_MPS2 = (-6.0, -3.0, 0.0, 2.0, 3.0)
 CURVATURE_PRESETS_1PM = (-0.12, -0.05, -0.02, 0.0, 0.02, 0.05, 0.12)
+NO_LIGHT = int(LightState.UNKNOWN)
 MAX_LATERAL_MPS2 = 6.0  # what tyres give a non-expert
 
 
@@ -41,7 +47,8 @@ class Plan:
     """What a driver does differently from the expert; the default is the expert.
 
     ``left_m`` moves the path followed, reached at ``left_rate_mps``. ``accel_mps2`` and ``curvature_1pm``, where given,
-    replace the speed and the steering control: one value per second, the last one held.
+    replace the speed and the steering control: one value per second, the last one held. Without ``heeds_lights`` the
+    expert's speed control sees leads only.
     """
 
     left_m: float = 0.0
@@ -49,6 +56,7 @@ class Plan:
     accel_mps2: tuple[float, ...] | None = None
     curvature_1pm: tuple[float, ...] | None = None
     max_lateral_mps2: float = np.inf
+    heeds_lights: bool = True
 
 
 def opposite_lane_left_m(scenario: Scenario, along_m: float) -> float | None:
@@ -68,8 +76,10 @@ def opposite_lane_left_m(scenario: Scenario, along_m: float) -> float | None:
 
 def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
     """The plan of ``driver``, begun ``along_m`` down the ego's path. Raises ValueError for an unknown driver."""
+    if driver in POLICIES:
+        return _policy_plan(driver, scenario, along_m, rng)
     if driver not in DRIVERS:
-        raise ValueError(f"unknown driver {driver!r}; choose one of {', '.join(DRIVERS)}")
+        raise ValueError(f"unknown driver {driver!r}; choose one of {', '.join(DRIVERS + POLICIES)}")
     if driver == "expert":
         return Plan()
     if driver in ("swerve_left", "swerve_right"):
@@ -98,6 +108,19 @@ def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Ge
     return Plan(accel_mps2=accel_mps2, max_lateral_mps2=MAX_LATERAL_MPS2)
 
 
+def _policy_plan(policy: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
+    if policy == "wrong":
+        return draw_plan(str(rng.choice(WRONG)), scenario, along_m, rng)
+    seen = {"left_m": float(rng.normal(0.0, LANE_ERROR_M)), "left_rate_mps": LANE_ERROR_RATE_MPS}
+    return {
+        "constant_velocity": Plan(accel_mps2=(0.0,), curvature_1pm=(0.0,)),
+        "lane_follower": Plan(accel_mps2=(0.0,), **seen),
+        "idm_lane_follower": Plan(heeds_lights=False, **seen),
+        "careful": Plan(accel_mps2=(-3.0,), **seen),
+        "noisy_expert": Plan(**seen),
+    }[policy]
+
+
 class EgoDriver:
     """Carries out a plan. Holds only where along its path the ego is, which moves forward with it."""
 
@@ -120,7 +143,7 @@ class EgoDriver:
         self.locate(state)
         second = int(elapsed_s + 1e-6)
         if plan.accel_mps2 is None:
-            accel_mps2 = self._expert_accel(state, obstacles, ego_owner, light)
+            accel_mps2 = self._expert_accel(state, obstacles, ego_owner, light if plan.heeds_lights else NO_LIGHT)
         else:
             accel_mps2 = plan.accel_mps2[min(second, len(plan.accel_mps2) - 1)]
         if plan.curvature_1pm is None:
@@ -151,6 +174,3 @@ class EgoDriver:
             np.array([lead_mps, 0.0]), max_accel_mps2=1.5, comfortable_brake_mps2=2.0, time_gap_s=1.4,
         )  # fmt: skip
         return float(both.min())
-
-
-NO_LIGHT = int(LightState.UNKNOWN)

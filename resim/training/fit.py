@@ -45,6 +45,8 @@ class FitConfig:
     num_validation_clips: int = 96
     # Processes that read clips; 0 reads in the training process.
     dataloader_num_workers: int = 1
+    # Every reading process decodes a clip once and keeps its frames.
+    keep_in_memory: bool = False
     # Of the order of the clips and of every draw.
     seed: int = 0
 
@@ -67,6 +69,8 @@ def tiny_fit(name: str, *, max_train_steps: int, train_batch_size: int) -> FitCo
             max_grad_norm=1.0,
         ),
         num_validation_clips=24,
+        dataloader_num_workers=0,
+        keep_in_memory=True,
     )
 
 
@@ -82,7 +86,7 @@ def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) ->
     """
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     size = {"height_px": model.config.height_px, "width_px": model.config.width_px}
-    data = DriveData(config.stores, seed=config.seed, **size)
+    data = DriveData(config.stores, seed=config.seed, keep_in_memory=config.keep_in_memory, **size)
     held_out = load_held_out(config, **size)
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
