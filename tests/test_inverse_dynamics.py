@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resim.clip import Infractions
 from resim.config import OptimConfig
-from resim.data.drives import DriveData
+from resim.data.drives import DriveData, blurred_and_recoloured
 from resim.data.store import StoreWriter
 from resim.geometry import from_frame, simulation_camera
 from resim.inverse_dynamics import InverseDynamics, compose_motions, mirrored, motion_loss, motions_between, segments
@@ -98,7 +98,7 @@ def test_mirroring_turns_left_into_right():
 
 def test_augmentation_keeps_size_and_follows_the_generator():
     frames = torch.randint(0, 256, (2, 49, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    first, again, other = (script.augmented(frames, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    first, again, other = (blurred_and_recoloured(frames, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
     assert first.shape == frames.shape and first.dtype == torch.uint8
     assert torch.equal(first, again) and not torch.equal(first, other)
 

@@ -9,10 +9,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from resim.clip import Infractions
 from resim.config import OptimConfig
+from resim.data.drives import DriveData, collate_drives
 from resim.data.store import StoreWriter
+from resim.reward.features import FeatureCache
 from resim.reward.video2reward import SpaceTimeBlock, Video2Reward
 from resim.training.fit import FitConfig, fit
 
@@ -113,11 +116,11 @@ def drives(tmp_path) -> Path:
     return tmp_path / "store"
 
 
-def test_it_learns_the_score_and_comes_back(drives, tmp_path):
-    config = FitConfig(
+def config_for(drives: Path, output_dir: Path) -> FitConfig:
+    return FitConfig(
         stores=(drives,),
         held_out=drives,
-        output_dir=tmp_path / "out",
+        output_dir=output_dir,
         max_train_steps=40,
         train_batch_size=8,
         optim=OptimConfig(learning_rate=2e-3, max_grad_norm=1.0),
@@ -125,9 +128,51 @@ def test_it_learns_the_score_and_comes_back(drives, tmp_path):
         num_validation_clips=8,
         dataloader_num_workers=0,
     )
+
+
+def test_it_learns_the_score_and_comes_back(drives, tmp_path):
     model = small_model()
-    found = fit(model, config, script.loss, script.evaluate)
+    found = fit(model, config_for(drives, tmp_path / "out"), plain_loss, script.evaluate)
     assert found["mse"] < 0.2 * found["mse_of_the_mean"] and found["ordered_pairs"] == 1.0
     again, clips = Video2Reward.from_pretrained(tmp_path / "out" / "model").eval(), random_clips(2)
     with torch.no_grad():
         assert torch.equal(again(clips), model.eval()(clips))
+
+
+def plain_loss(model, drives, generator):
+    return functional.mse_loss(model(drives.frames_BTCHW), drives.score_B)
+
+
+def test_a_frozen_eye_is_asked_once_and_the_head_learns_from_what_it_said(drives, tmp_path, monkeypatch):
+    model = small_model()
+    model.eye.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.eye.state_dict().items()}
+    cache = FeatureCache(tmp_path / "features", model)
+    asked = []
+    see = model.features
+    monkeypatch.setattr(model, "features", lambda frames: asked.append(len(frames)) or see(frames))
+    config = config_for(drives, tmp_path / "out")
+    found = fit(model, config, script.make_loss(cache), script.evaluate)
+    assert sum(asked) == 8 + 8  # eight clips, once for training and once for the only measurement
+    assert found["mse"] < 0.3 * found["mse_of_the_mean"]
+    assert all(torch.equal(value, before[name]) for name, value in model.eye.state_dict().items())
+    clips = random_clips(2)
+    kept = FeatureCache(tmp_path / "features", model)(clips, ["new", "other"]).float()
+    assert torch.allclose(kept, model.features(clips), atol=5e-3)  # kept in half precision
+
+
+def test_features_of_another_eye_are_refused(tmp_path):
+    model = small_model()
+    FeatureCache(tmp_path, model)
+    FeatureCache(tmp_path, small_model())  # the same weights
+    with torch.no_grad():
+        next(model.eye.parameters()).add_(1.0)
+    with pytest.raises(ValueError, match="holds the features of another eye"):
+        FeatureCache(tmp_path, model)
+
+
+def test_training_sees_blurred_copies(drives, tmp_path):
+    model, data = small_model(), DriveData([drives], seed=0, height_px=16, width_px=32)
+    batch, loss = collate_drives([data[i] for i in range(4)]), script.make_loss(None)
+    first, again, other = (loss(model, batch, torch.Generator().manual_seed(s)).item() for s in (0, 0, 1))
+    assert first == again != other

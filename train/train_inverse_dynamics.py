@@ -5,9 +5,8 @@ from typing import Annotated
 
 import torch
 import tyro
-from torch.nn import functional
 
-from resim.data.drives import Drives
+from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.inverse_dynamics import InverseDynamics, mirrored, motion_loss
 from resim.training.fit import FitConfig, fit, tiny_fit
@@ -30,25 +29,9 @@ class InverseDynamicsArgs:
 TINY = tiny_fit("inverse_dynamics", max_train_steps=1200, train_batch_size=8)
 
 
-def augmented(frames_BTCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """True video as a blurred and recoloured copy of itself: the same motion, fewer details to lean on.
-
-    A batch is blurred by a factor of 1 (a third of the time) to 3; brightness and contrast change by up to 20 %.
-    """
-    size_px = tuple(frames_BTCHW.shape[-2:])
-    factor = max(1.0, float(torch.empty(()).uniform_(0.0, 3.0, generator=generator)))
-    small_px = [max(8, round(side / factor)) for side in size_px]
-    frames = frames_BTCHW.flatten(0, 1).float()
-    frames = functional.interpolate(frames, size=small_px, mode="bilinear", antialias=True, align_corners=False)
-    frames = functional.interpolate(frames, size=size_px, mode="bilinear", align_corners=False)
-    contrast, shift = torch.empty(2, len(frames_BTCHW), 1, 1, 1, 1).uniform_(-0.2, 0.2, generator=generator)
-    frames = frames.unflatten(0, frames_BTCHW.shape[:2]) * (1 + contrast) + 255 * shift / 2
-    return frames.round().clamp(0, 255).to(torch.uint8)
-
-
 def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
     """Motion loss of augmented drives, every other batch in the mirror."""
-    frames, waypoints = augmented(drives.frames_BTCHW, generator), drives.executed_waypoints_B83
+    frames, waypoints = blurred_and_recoloured(drives.frames_BTCHW, generator), drives.executed_waypoints_B83
     if torch.rand((), generator=generator) < 0.5:
         frames, waypoints = mirrored(frames, waypoints)
     device = next(model.parameters()).device

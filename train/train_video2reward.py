@@ -1,17 +1,19 @@
 """Train Video2Reward, a future -> its infraction score, on true drives. Stops and continues where it was."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 from torch.nn import functional
 
-from resim.data.drives import Drives
+from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.metrics.reward import share_of_ordered_pairs
+from resim.reward.features import FeatureCache
 from resim.reward.video2reward import Video2Reward
-from resim.training.fit import FitConfig, fit, tiny_fit
+from resim.training.fit import FitConfig, Loss, fit, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class Video2RewardArgs:
     vit: str = "tiny"
     # Local safetensors file with the ViT's weights; without it they come from the hub. Not for 'tiny'.
     vit_weights: str | None = None
+    # Folder that keeps the features of a frozen ViT, one file a clip; not for 'tiny'.
+    feature_cache: Path | None = None
 
 
 TINY_VIT = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
@@ -43,10 +47,22 @@ def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
     return model
 
 
-def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
-    """Squared error of the infraction score. Nothing is drawn: a mirror would put traffic on the wrong side."""
-    device = next(model.parameters()).device
-    return functional.mse_loss(model(drives.frames_BTCHW.to(device)), drives.score_B.to(device))
+def make_loss(cache: FeatureCache | None) -> Loss:
+    """Squared error of the infraction score, of blurred and recoloured drives, or of kept features as they are.
+
+    No mirror: it would put traffic on the wrong side of the road.
+    """
+
+    def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
+        device = next(model.parameters()).device
+        if cache is None:
+            reward = model(blurred_and_recoloured(drives.frames_BTCHW, generator).to(device))
+        else:
+            features = cache(drives.frames_BTCHW, drives.clip_id)
+            reward = model.reward_of(features.to(device).float())  # type: ignore[operator]  # Video2Reward's
+        return functional.mse_loss(reward, drives.score_B.to(device))
+
+    return loss
 
 
 def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]:
@@ -66,7 +82,11 @@ def train(
     config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
 ) -> None:
     """Train, or continue; the model is written to ``output_dir/model``."""
-    fit(build(model, config.seed), config, loss, evaluate)
+    network = build(model, config.seed)
+    if model.vit == "tiny" and model.feature_cache is not None:
+        raise ValueError("--feature_cache: the tiny ViT is trained, so its features change; it is for a frozen one")
+    cache = None if model.feature_cache is None else FeatureCache(model.feature_cache, network)
+    fit(network, config, make_loss(cache), evaluate)
 
 
 if __name__ == "__main__":
