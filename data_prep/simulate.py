@@ -17,7 +17,7 @@ from tqdm import tqdm
 from resim.data.store import StoreWriter
 from resim.entry_point import run
 from resim.geometry import simulation_camera
-from resim.simulation.drivers import DRIVERS
+from resim.simulation.drivers import DRIVERS, POLICIES
 from resim.simulation.generator import generate_scenario
 from resim.simulation.painter import paint_clip
 from resim.simulation.simulate import drive
@@ -42,6 +42,8 @@ class SimulateArgs:
     drivers: tuple[str, ...] = ("expert",)
     # Clips made of each scene, by different drivers from the same history.
     drivers_per_scene: int = 1
+    # The world of the tiny model: slow, by day, without buildings and trees.
+    simple: bool = False
     # Leave the waypoints, the command and the infractions out: video as a dash camera gives it.
     without_waypoints: bool = False
     # Name of the source in the store.
@@ -65,7 +67,7 @@ def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([scene_seed, DRIVER_STREAM])
     names = list(dict.fromkeys(rng.permutation(args.drivers).tolist()))[: args.drivers_per_scene]
-    scenario = generate_scenario(scene_seed)
+    scenario = generate_scenario(scene_seed, simple=args.simple)
     camera = simulation_camera(args.height, args.width)
     clips = []
     for name in names:
@@ -95,9 +97,10 @@ def ordered_map(num_workers: int) -> Iterator[Any]:
 
 def simulate(args: Annotated[SimulateArgs, tyro.conf.arg(name="")]) -> None:
     """Write a store of simulated clips."""
-    unknown = sorted(set(args.drivers) - set(DRIVERS))
+    known = (*DRIVERS, *POLICIES)
+    unknown = sorted(set(args.drivers) - set(known))
     if unknown or not args.drivers:
-        raise ValueError(f"--drivers {' '.join(unknown)}: unknown; choose from {', '.join(DRIVERS)}")
+        raise ValueError(f"--drivers {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
     if min(args.num_clips, args.num_workers, args.drivers_per_scene, args.height, args.width) < 1 or args.seed < 0:
         raise ValueError("--num_clips, --num_workers, --drivers_per_scene, --height, --width start at 1, --seed at 0")
     if args.drivers_per_scene > len(set(args.drivers)):

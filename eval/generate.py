@@ -31,8 +31,8 @@ class GenerateArgs(StartArgs):
     waypoints: tuple[str, ...] = ()
     # Denoising steps a round.
     num_inference_steps: int = 50
-    # How far the future is pushed towards text and path; 0 switches guidance off.
-    guidance_scale: float = 6.0
+    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
+    guidance_scale: float | None = None
     # Of the noise: the same seed gives the same noise for every path.
     seed: int = 0
     # Replace the output of an earlier run.

@@ -14,8 +14,8 @@ from rich.table import Table
 from resim.entry_point import run
 from resim.files import new_folder
 from resim.futures import model_size_px
+from resim.judges import load_video2reward
 from resim.report import ranking_figure, write_json
-from resim.reward.video2reward import Video2Reward
 from resim.scoring import Scores, score
 from resim.start import StartArgs, find_clip, read_path, read_start, speed_at_start
 from resim.world_model.pipeline import ReSimPipeline
@@ -26,9 +26,9 @@ class ScoreArgs(StartArgs):
     """What to rank, and with which models."""
 
     # Folder of a ReSim checkpoint.
-    model: Path
+    model: Path = Path("checkpoints/tiny")
     # Folder of a Video2Reward model.
-    video2reward: Path
+    video2reward: Path = Path("checkpoints/tiny/video2reward")
     # Where scores.parquet, ranking.png and scoring.json go.
     output_dir: Path
     # The candidates: JSON or CSV files, named manoeuvres, or 'recorded' (the clip's own path).
@@ -39,8 +39,8 @@ class ScoreArgs(StartArgs):
     batch_size: int = 16
     # Denoising steps.
     num_inference_steps: int = 10
-    # How far the future is pushed towards text and path; 0 switches guidance off.
-    guidance_scale: float = 6.0
+    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
+    guidance_scale: float | None = None
     # The first seed of the noise; every candidate gets the same noise.
     seed: int = 0
     # Replace the output of an earlier run.
@@ -72,9 +72,7 @@ def score_trajectories(args: Annotated[ScoreArgs, tyro.conf.arg(name="")]) -> No
         device = "cuda" if torch.cuda.is_available() else "cpu"
         pipe = ReSimPipeline.from_pretrained(args.model).to(device)
         pipe.set_progress_bar_config(disable=True)
-        if not (args.video2reward / "config.json").is_file():
-            raise FileNotFoundError(f"{args.video2reward / 'config.json'} does not exist: train a Video2Reward model")
-        reward_model = Video2Reward.from_pretrained(args.video2reward, use_safetensors=True).to(device).eval()
+        reward_model = load_video2reward(args.video2reward).to(device)
         start = read_start(args, found, *model_size_px(pipe))
         scores = score(
             pipe,

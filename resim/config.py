@@ -71,7 +71,7 @@ class ValidationConfig:
     # Denoising steps of the videos.
     num_inference_steps: int = 50
     # Guidance of the videos.
-    guidance_scale: float = 6.0
+    guidance_scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

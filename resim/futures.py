@@ -39,7 +39,7 @@ def generate_futures(
     *,
     seed: int,
     num_inference_steps: int,
-    guidance_scale: float,
+    guidance_scale: float | None,
 ) -> dict[str, Frames]:
     """One future (49, H, W, 3) per path, from the same history (9, H, W, 3) and the same noise, as one batch."""
     names = list(paths)

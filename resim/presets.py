@@ -163,6 +163,20 @@ def tiny_stage3() -> TrainConfig:
     )
 
 
+def tiny_simple() -> TrainConfig:
+    """tiny_stage3 on the simple world, where a small model learns to obey: slow, by day, without scenery."""
+    base = tiny_stage3()
+    simple = entry("simple", trajectory_dropout=0.1, turn_repeats=1)
+    return replace(
+        base,
+        preset="tiny_simple",
+        init_from=Path("outputs/tiny/stage3"),
+        output_dir=Path("outputs/tiny/simple"),
+        max_train_steps=2_400,
+        data=replace(base.data, entries=(simple,), validation_entries=held_out("simple_held_out")),
+    )
+
+
 def tiny_finetune() -> TrainConfig:
     """A short run of the tiny model on the single store that --data_root names."""
     base = tiny_stage3()
@@ -176,6 +190,60 @@ def tiny_finetune() -> TrainConfig:
         data=replace(base.data, entries=(clips,), validation_entries=(clips,), use_latents=False),
         optim=replace(base.optim, learning_rate=2e-4, lr_warmup_steps=10),
         validation=replace(base.validation, validation_steps=100, num_validation_clips=1, num_validation_videos=1),
+    )
+
+
+def tiny_ablation() -> TrainConfig:
+    """tiny_simple for the comparisons of benchmarks/ablations.py: a smaller model, minutes on one core."""
+    base = tiny_simple()
+    return replace(
+        base,
+        preset="tiny_ablation",
+        init_from=Path("outputs/ablations/seed0/pretrained"),
+        output_dir=Path("outputs/ablations/seed0/base"),
+        mixed_precision="bf16",
+        ema_decay=0.99,
+        max_train_steps=1_600,
+        global_batch_size=4,
+        train_batch_size=4,
+        checkpointing_steps=400,
+        checkpoints_total_limit=None,
+        data=replace(base.data, data_root=Path("outputs/tiny/data")),
+        optim=replace(base.optim, learning_rate=3e-3),
+        validation=replace(base.validation, validation_steps=10_000, num_validation_clips=24, num_validation_videos=0),
+    )
+
+
+def tiny_experts() -> TrainConfig:
+    """tiny_ablation without non-expert drivers."""
+    base = tiny_ablation()
+    (everyone,) = base.data.entries
+    experts = replace(everyone, store=Path(f"{everyone.store}_experts"))
+    return replace(
+        base,
+        preset="tiny_experts",
+        output_dir=Path("outputs/ablations/seed0/experts_only"),
+        data=replace(base.data, entries=(experts,)),
+    )
+
+
+def tiny_video() -> TrainConfig:
+    """The common start of all variants: tiny_stage1 on the experts' videos, without their paths."""
+    base = tiny_experts()
+    (experts,) = base.data.entries
+    (held_out_clips,) = base.data.validation_entries
+    return replace(
+        base,
+        preset="tiny_video",
+        init_from=Path("outputs/ablations/seed0/init"),
+        output_dir=Path("outputs/ablations/seed0/pretrained"),
+        trains=tiny_stage1().trains,
+        max_train_steps=200,
+        data=replace(
+            base.data,
+            entries=(replace(experts, trajectory_dropout=1.0),),
+            validation_entries=(replace(held_out_clips, trajectory_dropout=1.0),),
+        ),
     )
 
 
@@ -201,7 +269,20 @@ def debug() -> TrainConfig:
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     preset.__name__: preset
-    for preset in (stage1, stage2, stage3, tiny_stage1, tiny_stage2, tiny_stage3, tiny_finetune, debug)
+    for preset in (
+        stage1,
+        stage2,
+        stage3,
+        tiny_stage1,
+        tiny_stage2,
+        tiny_stage3,
+        tiny_simple,
+        tiny_finetune,
+        tiny_video,
+        tiny_ablation,
+        tiny_experts,
+        debug,
+    )
 }
 
 

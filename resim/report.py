@@ -111,6 +111,18 @@ def line_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_l
     return figure
 
 
+def bar_plot(values: Mapping[str, float], label: str) -> Figure:
+    """A horizontal bar per name, in the order given, with its value beside it."""
+    figure = Figure(figsize=(7, 0.6 + 0.27 * len(values)))
+    axis = figure.add_subplot()
+    bars = axis.barh(list(values), list(values.values()))
+    axis.bar_label(bars, fmt="%.3f", padding=3)
+    axis.invert_yaxis()
+    axis.margins(x=0.12)
+    axis.set(xlabel=label)
+    return figure
+
+
 def ranking_figure(scores: Scores) -> Figure:
     """Bird's eye view of all candidates, coloured by reward, beside frames of the best and the worst future."""
     figure = Figure(figsize=(12, 4))

@@ -75,7 +75,7 @@ def score(
     num_seeds: int,
     seed: int,
     num_inference_steps: int,
-    guidance_scale: float,
+    guidance_scale: float | None,
     batch_size: int,
 ) -> Scores:
     """Imagine and grade every candidate path (8, 3) of a history (9, H, W, 3).

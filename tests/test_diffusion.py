@@ -62,7 +62,8 @@ def test_x_comes_back_out_of_its_velocity(abar, seed):
 
 
 def test_guidance_rises_from_one_to_the_full_scale():
-    assert guidance_weight(0, 50, 6.0) == 1.0
-    assert guidance_weight(25, 50, 6.0) == pytest.approx(1 + 3 * (1 - math.cos(math.pi / 32)), abs=1e-6)
-    assert guidance_weight(50, 50, 6.0) == pytest.approx(7.0)
-    assert guidance_weight(10, 50, 0.0) == 1.0
+    assert guidance_weight(0, 50, 6.0, 5.0) == 1.0
+    assert guidance_weight(25, 50, 6.0, 5.0) == pytest.approx(1 + 3 * (1 - math.cos(math.pi / 32)), abs=1e-6)
+    assert guidance_weight(50, 50, 6.0, 5.0) == pytest.approx(7.0)
+    assert guidance_weight(10, 50, 0.0, 5.0) == 1.0
+    assert {guidance_weight(step, 50, 1.0, 0.0) for step in (0, 1, 49)} == {2.0}

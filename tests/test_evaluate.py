@@ -5,12 +5,16 @@ import runpy
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-import torch
-from tiny_models import tiny_pipeline
+from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
-from resim.inverse_dynamics import InverseDynamics
+from resim.policy_selection import CANDIDATES
 
+HEADLINE = {
+    "action_gate", "action_gate_blind", "trajectory_difference_m", "trajectory_difference_true_m",
+    "reward_pairs_true", "reward_pairs_generated", "selection_gain", "n_scenes",
+}  # fmt: skip
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "evaluate.py"
 
 
@@ -19,23 +23,18 @@ def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     pipe = tiny_pipeline()
     pipe.save_pretrained(folder / "model")
-    factor = 8
-    torch.manual_seed(0)
-    InverseDynamics(
-        backbone="test_resnet",
-        height_px=pipe.transformer.config.sample_height * factor,
-        width_px=pipe.transformer.config.sample_width * factor,
-        width=32,
-        num_layers=1,
-        num_heads=2,
-    ).save_pretrained(folder / "reader")
+    config = pipe.transformer.config
+    small_reader(8 * config.sample_height, 8 * config.sample_width).save_pretrained(folder / "reader")
+    small_reader(16, 16).save_pretrained(folder / "other_reader")
+    small_reward_model().save_pretrained(folder / "reward")
     return folder
 
 
-def gates(models: Path, out: Path, monkeypatch, *changes: str) -> str | int | None:
-    flags = ["--model", models / "model", "--inverse_dynamics", models / "reader", "--output_dir", out]
-    steps = ["--num_scenes", 2, "--num_inference_steps", 1, "--guidance_scale", 0]
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "gates", *map(str, (*flags, *steps, *changes))])
+def gates(models: Path, out: Path, monkeypatch, *changes: object) -> str | int | None:
+    judges = ["--inverse_dynamics", models / "reader", "--video2reward", models / "reward"]
+    numbers = ["--num_scenes", 2, "--num_selection_scenes", 2, "--num_inference_steps", 1, "--guidance_scale", 0]
+    flags = ["--model", models / "model", *judges, "--output_dir", out, *numbers, *changes]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "gates", *map(str, flags)])
     try:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     except SystemExit as stop:
@@ -45,25 +44,42 @@ def gates(models: Path, out: Path, monkeypatch, *changes: str) -> str | int | No
 
 def test_gates_are_written_with_every_scene(models, tmp_path, monkeypatch, capsys):
     assert gates(models, tmp_path / "out", monkeypatch) is None
-    assert "action_gate" in capsys.readouterr().out
+    assert "selection_gain" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "gates.json").read_text())
-    assert found["gates"]["n_scenes"] == 2 == len(found["scenes"]) and found["seeds_looked_at"] >= 2
+    assert HEADLINE <= set(found["gates"])
+    assert found["gates"]["n_scenes"] == 2 == len(found["scenes"]) and found["gates"]["seeds_looked_at"] >= 2
     assert found["gates"]["action_gate_blind"] == pytest.approx(1 / 3)
     for scene in found["scenes"]:
         assert len(set(scene["drivers"])) == 3
         assert scene["blind"]["divergence_grey_levels"] == 0.0 < scene["true"]["divergence_grey_levels"]
     difference = [scene["generated"]["trajectory_difference_m"] for scene in found["scenes"]]
     assert found["gates"]["trajectory_difference_m"] == pytest.approx(sum(difference) / 2)
+    rows = pq.read_table(tmp_path / "out" / "candidates.parquet").to_pylist()
+    assert [row["candidate"] for row in rows] == [*CANDIDATES, *CANDIDATES]
+    chosen = []
+    for scene in (rows[:7], rows[7:]):
+        best = max(row["reward"] for row in scene[1:])
+        scores = [row["score"] for row in scene[1:] if row["reward"] == best]  # equal rewards share the choice
+        chosen.append(sum(scores) / len(scores))
+    assert found["gates"]["selection_scores"]["imagination"] == pytest.approx(sum(chosen) / 2)
+    assert "Calibration" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (("--inverse_dynamics", "nowhere"), "nowhere/config.json does not exist"),
-        (("--num_scenes", "0"), "--num_scenes starts at 1"),
+        (("--num_scenes", "0"), "--num_scenes, --num_selection_scenes and --num_seeds start at 1"),
+        (("--video2reward", "nowhere"), "nowhere/config.json does not exist"),
         (("--model", "nowhere"), "nowhere/model_index.json does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(models, tmp_path, monkeypatch, changes, message):
     assert message in str(gates(models, tmp_path / "out", monkeypatch, *changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_of_another_size_is_one_line(models, tmp_path, monkeypatch):
+    message = gates(models, tmp_path / "out", monkeypatch, "--inverse_dynamics", models / "other_reader")
+    assert "reads frames of 16x16 pixels and the world model makes" in str(message)
     assert not (tmp_path / "out").exists()

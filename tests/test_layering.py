@@ -21,11 +21,13 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ),
     ("resim.world_model.losses", "resim.reward"),
     ("resim.world_model.pipeline", "resim.inverse_dynamics"),
-    ("resim.scoring", "resim.metrics"),
+    ("resim.scoring", "resim.metrics", "resim.judges"),
+    ("resim.policy_selection",),
     ("resim.overlay resim.report resim.futures resim.start",),
+    ("resim.gates", "resim.closed_loop"),
     ("resim.config resim.presets",),
     ("resim.checkpoint resim.training",),
-    ("resim.doctor resim.cli resim.demo",),
+    ("resim.doctor resim.cli resim.demo", "resim.ablations"),
     ("train", "eval", "data_prep", "benchmarks"),
 )
 PACKAGES = {"resim", "resim.world_model"}  # nothing but a docstring and constants, so anyone may import them

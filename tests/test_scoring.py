@@ -9,24 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_models import tiny_pipeline
+from tiny_models import small_reward_model, tiny_pipeline
 
 from resim.data.video import write_video
 from resim.manoeuvres import manoeuvre
-from resim.reward.video2reward import Video2Reward
 from resim.scoring import Scores, check_candidates, score
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "score_trajectories.py"
 PATHS = {name: manoeuvre(name, 8.0) for name in ("straight", "brake", "left_turn")}
 HISTORY = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8)
-
-
-def small_reward_model() -> Video2Reward:
-    torch.manual_seed(0)
-    options = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
-    return Video2Reward(
-        vit="vit_tiny_patch16_224", vit_options=options, height_px=16, width_px=32, width=16, num_layers=1, num_heads=2
-    ).eval()
 
 
 def scored(paths=PATHS, **changes) -> Scores:

@@ -12,7 +12,7 @@ from resim.clip import NUM_FRAMES
 from resim.data.checks import validate_waypoints
 from resim.data.store import ClipStore
 from resim.scene import LightState, Look, TrackKind
-from resim.simulation.drivers import DRIVERS
+from resim.simulation.drivers import DRIVERS, LANE_ERROR_M, POLICIES, draw_plan
 from resim.simulation.generator import MAPS, generate_scenario
 from resim.simulation.infractions import box_corners, boxes_overlap, off_road
 from resim.simulation.scenario import Agent, path_along, speed_profile
@@ -38,6 +38,35 @@ def scenarios():
 @pytest.fixture(scope="module")
 def experts(scenarios):
     return [drive(scenario, "expert") for scenario in scenarios]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_simple_world_is_slow_and_bare(kind):
+    scenario = generate_scenario(7, kind=kind, simple=True)
+    assert scenario.look == Look.DAY and scenario.buildings == scenario.trees == ()
+    assert max(lane.speed_limit_mps for lane in scenario.road.lanes) <= 8.0
+    assert 1.0 <= scenario.ego_state[3] <= 8.0
+    done = drive(scenario, "expert")
+    assert done.scene.tracks[done.scene.ego_index].speed_mps.max() <= 8.5
+
+
+@pytest.mark.parametrize(
+    ("policy", "differs"),
+    [("constant_velocity", "curvature_1pm"), ("lane_follower", "accel_mps2"), ("careful", "accel_mps2")],
+)
+def test_policies_replace_what_their_name_says(policy, differs):
+    plan = draw_plan(policy, generate_scenario(2), 10.0, np.random.default_rng(0))
+    assert getattr(plan, differs) is not None
+
+
+def test_only_one_policy_is_blind_to_lights_and_all_but_one_misjudge_their_lane():
+    scenario = generate_scenario(2)
+    plans = {name: draw_plan(name, scenario, 10.0, np.random.default_rng(0)) for name in POLICIES}
+    assert [name for name, plan in plans.items() if not plan.heeds_lights] == ["idm_lane_follower"]
+    assert plans["constant_velocity"].left_m == 0.0
+    assert all(plans[name].left_m != 0 for name in ("lane_follower", "idm_lane_follower", "careful", "noisy_expert"))
+    shifts_m = [draw_plan("noisy_expert", scenario, 10.0, np.random.default_rng(i)).left_m for i in range(400)]
+    assert np.std(shifts_m) == pytest.approx(LANE_ERROR_M, rel=0.15)
 
 
 def test_bicycle_drives_the_closed_form_circle():

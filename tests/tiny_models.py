@@ -3,6 +3,8 @@
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
+from resim.inverse_dynamics import InverseDynamics
+from resim.reward.video2reward import Video2Reward
 from resim.world_model.diffusion import DiffusionConfig
 from resim.world_model.model import WorldModel, initialise_from_scratch
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler
@@ -63,3 +65,20 @@ def tiny_pipeline(seed: int = 0) -> ReSimPipeline:
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def small_reader(height_px: int, width_px: int) -> InverseDynamics:
+    """An untrained inverse dynamics model for this size."""
+    torch.manual_seed(0)
+    return InverseDynamics(
+        backbone="test_resnet", height_px=height_px, width_px=width_px, width=32, num_layers=1, num_heads=2
+    ).eval()
+
+
+def small_reward_model() -> Video2Reward:
+    """An untrained Video2Reward on a ViT of one layer."""
+    torch.manual_seed(0)
+    options = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    return Video2Reward(
+        vit="vit_tiny_patch16_224", vit_options=options, height_px=16, width_px=32, width=16, num_layers=1, num_heads=2
+    ).eval()

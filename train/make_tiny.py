@@ -1,4 +1,4 @@
-"""Make checkpoints/tiny from nothing but this repository: simulate, train the VAE, cache latents, three stages, export.
+"""Make checkpoints/tiny from nothing but this repository: simulate, VAE, latents, three stages, two judges, export.
 
 Every part writes its output whole or continues where it was stopped, so the command can be interrupted at any time and
 given again.
@@ -12,26 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.modeling_utils import ModelMixin
 
 from resim.checkpoint import list_checkpoints, write_json
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.simulation.drivers import DRIVERS
-from resim.world_model.diffusion import DiffusionConfig
-from resim.world_model.latents import spatial_factor
+from resim.judges import load_inverse_dynamics, load_video2reward
+from resim.policy_selection import CANDIDATES
+from resim.simulation.drivers import DRIVERS, POLICIES
 from resim.world_model.lora import has_lora, merge_lora
-from resim.world_model.model import WorldModel, initialise_from_scratch
-from resim.world_model.pipeline import ReSimPipeline, make_scheduler
-from resim.world_model.text import small_text_encoder
-from resim.world_model.trajectory_encoder import TrajectoryEncoder
-from resim.world_model.transformer import ReSimTransformer3DModel
+from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 
 HEIGHT_PX, WIDTH_PX = 64, 112
-TEXT_WIDTH, TEXT_LENGTH = 64, 32
 SCRIPTS = Path(__file__).resolve().parent
+STAGES = ("stage1", "stage2", "stage3", "simple")
 NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
 
 
@@ -47,10 +43,16 @@ class TinyArgs:
     video_clips: int = 400
     log_clips: int = 240
     simulation_clips: int = 2400
+    # Of everybody in the simple world, where the model is trained last.
+    simple_clips: int = 2700
+    # Of the expert and the policies, for Video2Reward.
+    policy_clips: int = 1400
     held_out_clips: int = 24
     vae_steps: int = 2000
-    # Steps of the three stages; the presets' own by default.
-    stage_steps: tuple[int, int, int] | None = None
+    # Steps of each of STAGES; the presets' own by default.
+    stage_steps: tuple[int, int, int, int] | None = None
+    # Steps of each model that judges; their own defaults otherwise.
+    judge_steps: int | None = None
     # bf16 is faster only where the processor has bfloat16 instructions.
     mixed_precision: str = "bf16"
     overwrite: bool = False
@@ -64,14 +66,18 @@ def python(script: Path, *flags: str | int | Path, launcher: tuple[str, ...] = (
 
 
 def simulate(args: TinyArgs) -> None:
-    """Five stores; the seeds of the held-out scenes are used by none of the others."""
+    """All stores; the seeds of the held-out scenes are used by none of the others."""
     mixed = ("--drivers", "expert", *NON_EXPERTS)
+    simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene", 6)
     stores = {
         "vae_frames": (args.vae_clips, 500_000, mixed),
         "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
         "video": (args.video_clips, 0, ("--drivers", "expert", "--without_waypoints")),
         "logs": (args.log_clips, 100_000, ("--drivers", "expert")),
         "simulation": (args.simulation_clips, 200_000, (*mixed, "--drivers_per_scene", 4)),
+        "simple": (args.simple_clips, 300_000, simple),
+        "simple_held_out": (2 * args.held_out_clips, 1_100_000, simple),
+        "policies": (args.policy_clips, 300_000, ("--drivers", *CANDIDATES, "--drivers_per_scene", 7)),
     }
     for name, (num_clips, seed, flags) in stores.items():
         folder = args.work_dir / "data" / name
@@ -91,7 +97,7 @@ def train_vae(args: TinyArgs) -> Path:
         *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
         *("--max_train_steps", args.vae_steps),
     )
-    stores = [data / name for name in ("held_out", "video", "logs", "simulation")]
+    stores = [data / name for name in ("held_out", "video", "logs", "simulation", "simple", "simple_held_out")]
     missing = [store for store in stores if not (store / "latents").exists()]
     if missing:
         cache = SCRIPTS.parent / "data_prep" / "cache_latents.py"
@@ -105,43 +111,16 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
     folder = args.work_dir / "init"
     if folder.exists():
         return folder
-    torch.manual_seed(0)
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
-    factor = spatial_factor(vae)
-    transformer = ReSimTransformer3DModel(
-        num_attention_heads=8,
-        attention_head_dim=32,
-        num_layers=4,
-        time_embed_dim=128,
-        in_channels=vae.config.latent_channels,
-        out_channels=vae.config.latent_channels,
-        patch_size=2,
-        sample_height=HEIGHT_PX // factor,
-        sample_width=WIDTH_PX // factor,
-        text_embed_dim=TEXT_WIDTH,
-        max_text_seq_length=TEXT_LENGTH,
-    )
-    encoder = TrajectoryEncoder(
-        text_embed_dim=TEXT_WIDTH, width=128, num_layers=2, num_heads=4, head_dim=32, mlp_dim=256
-    )
-    initialise_from_scratch(WorldModel(transformer, encoder))
-    tokenizer, text_encoder = small_text_encoder(TEXT_WIDTH, TEXT_LENGTH, seed=0)
-    pipeline = ReSimPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        vae=vae,
-        transformer=transformer,
-        trajectory_encoder=encoder,
-        scheduler=make_scheduler(DiffusionConfig()),
-    )
+    pipeline = small_pipeline(vae, num_layers=4, num_heads=8, height_px=HEIGHT_PX, width_px=WIDTH_PX)
     with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
 
 
-def train_stage(args: TinyArgs, number: int, init_from: Path) -> Path:
-    """One stage through accelerate launch; an unfinished run resumes from its newest checkpoint."""
-    folder = args.work_dir / f"stage{number}"
+def train_stage(args: TinyArgs, name: str, init_from: Path) -> Path:
+    """The run of preset ``tiny_<name>``; an unfinished one resumes from its newest checkpoint."""
+    folder = args.work_dir / name
     if (folder / "model_index.json").exists():
         return folder
     resume: tuple[str, ...] = ()
@@ -151,16 +130,36 @@ def train_stage(args: TinyArgs, number: int, init_from: Path) -> Path:
         shutil.rmtree(folder)
     python(
         SCRIPTS / "train_world_model.py",
-        *(f"tiny_stage{number}", "--data_root", args.work_dir / "data", "--init_from", init_from),
+        *(f"tiny_{name}", "--data_root", args.work_dir / "data", "--init_from", init_from),
         *("--output_dir", folder, "--mixed_precision", args.mixed_precision, *resume),
-        *(() if args.stage_steps is None else ("--max_train_steps", args.stage_steps[number - 1])),
+        *(() if args.stage_steps is None else ("--max_train_steps", args.stage_steps[STAGES.index(name)])),
         launcher=("-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"),
     )
     return folder
 
 
-def export(args: TinyArgs, stage3: Path) -> None:
-    """Merge the LoRA and write the model in half precision, which is half the size; keep the card beside it."""
+def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
+    """Inverse dynamics and Video2Reward, on the true videos of the simulation."""
+    data = args.work_dir / "data"
+    for name, stores, held_out in (
+        ("inverse_dynamics", ("simulation", "logs"), "held_out"),
+        ("video2reward", ("simple", "policies"), "simple_held_out"),
+    ):
+        python(
+            SCRIPTS / f"train_{name}.py",
+            *("--stores", *(data / store for store in stores), "--held_out", data / held_out),
+            *("--output_dir", args.work_dir / name, "--mixed_precision", args.mixed_precision),
+            *(() if args.judge_steps is None else ("--max_train_steps", args.judge_steps)),
+        )
+    reader = load_inverse_dynamics(args.work_dir / "inverse_dynamics" / "model", height_px=HEIGHT_PX, width_px=WIDTH_PX)
+    return {
+        "inverse_dynamics": reader,
+        "video2reward": load_video2reward(args.work_dir / "video2reward" / "model"),
+    }
+
+
+def export(args: TinyArgs, stage3: Path, judges: dict[str, ModelMixin]) -> None:
+    """Merge the LoRA and write all in half precision, which is half the size; keep the card beside it."""
     pipeline = ReSimPipeline.from_pretrained(stage3)
     if has_lora(pipeline.transformer):
         merge_lora(pipeline.transformer)
@@ -169,6 +168,8 @@ def export(args: TinyArgs, stage3: Path) -> None:
     card = args.output_dir / "README.md"
     with new_folder(args.output_dir, marker="model_index.json", overwrite=args.overwrite) as partial:
         pipeline.save_pretrained(partial)
+        for name, judge in judges.items():
+            judge.half().save_pretrained(partial / name)
         for file in partial.rglob("*.json"):
             values = json.loads(file.read_text())
             if values.pop("_name_or_path", None) is not None:  # the folder on this machine that it came from
@@ -183,9 +184,9 @@ def make_tiny(args: Annotated[TinyArgs, tyro.conf.arg(name="")]) -> None:
         raise FileExistsError(f"{args.output_dir} exists already; pass --overwrite to replace it at the end")
     simulate(args)
     model = write_initial_model(args, train_vae(args))
-    for number in (1, 2, 3):
-        model = train_stage(args, number, model)
-    export(args, model)
+    for name in STAGES:
+        model = train_stage(args, name, model)
+    export(args, model, train_judges(args))
 
 
 if __name__ == "__main__":

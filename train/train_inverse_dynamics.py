@@ -26,7 +26,9 @@ class InverseDynamicsArgs:
     width_px: int = 112
 
 
-TINY = tiny_fit("inverse_dynamics", max_train_steps=1200, train_batch_size=8)
+TINY = tiny_fit(
+    "inverse_dynamics", max_train_steps=3000, train_batch_size=8, stores=("simulation", "logs"), held_out="held_out"
+)
 
 
 def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:

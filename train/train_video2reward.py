@@ -28,8 +28,14 @@ class Video2RewardArgs:
     feature_cache: Path | None = None
 
 
-TINY_VIT = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
-TINY = tiny_fit("video2reward", max_train_steps=1500, train_batch_size=16)
+TINY_VIT = {"patch_size": 16, "embed_dim": 128, "depth": 4, "num_heads": 4}
+TINY = tiny_fit(
+    "video2reward",
+    max_train_steps=1200,
+    train_batch_size=16,
+    stores=("simple", "policies"),
+    held_out="simple_held_out",
+)
 
 
 def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
@@ -39,7 +45,7 @@ def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
         if args.vit_weights is not None:
             raise ValueError("--vit_weights: the tiny ViT has no pretrained weights; give a DINOv2 as --vit")
         return Video2Reward(
-            vit="vit_tiny_patch16_224", vit_options=TINY_VIT, height_px=64, width_px=112, width=96, num_heads=3
+            vit="vit_tiny_patch16_224", vit_options=TINY_VIT, height_px=64, width_px=112, width=128, num_heads=4
         )
     model = Video2Reward(vit=args.vit)
     model.load_eye(args.vit_weights)

@@ -96,8 +96,12 @@ class LatentCache:
 
         A pure function of (index, seed). Only this clip's bytes are read.
         """
-        shard, place = self._places[index]
-        with safe_open(self._folder / f"{shard}.safetensors", framework="pt") as file:
-            mean, std = (file.get_slice(name)[place].float() for name in ("mean", "std"))
+        mean, std = (part.float() for part in self.posterior(index))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
         return mean + std * noise
+
+    def posterior(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation, each (F, C, h, w), of clip ``index`` as they are stored."""
+        shard, place = self._places[index]
+        with safe_open(self._folder / f"{shard}.safetensors", framework="pt") as file:
+            return file.get_slice("mean")[place], file.get_slice("std")[place]

@@ -37,12 +37,12 @@ class GateScene:
     truths_PTHWC: np.ndarray  # uint8, 49 frames; the first 9 are the common history
 
 
-def draw_scene(seed: int, camera: Camera) -> GateScene | None:
+def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
     """The scene of ``seed`` with its first three drivers, in random order, that hit nothing and are apart.
 
-    None where it has no three of them.
+    None where it has no three of them. ``simple`` is generate_scenario's.
     """
-    scenario = generate_scenario(seed)
+    scenario = generate_scenario(seed, simple=simple)
     order = np.random.default_rng([seed, 1]).permutation(len(DRIVERS))
     drives: list[Drive] = []
     for driver in (DRIVERS[i] for i in order):
@@ -60,12 +60,12 @@ def draw_scene(seed: int, camera: Camera) -> GateScene | None:
     return None
 
 
-def draw_scenes(first_seed: int, num_scenes: int, camera: Camera) -> tuple[list[GateScene], int]:
+def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) -> tuple[list[GateScene], int]:
     """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them."""
     scenes: list[GateScene] = []
     with tqdm(total=num_scenes, desc="simulate", unit="scene") as progress:
         for seed in count(first_seed):
-            scene = draw_scene(seed, camera)
+            scene = draw_scene(seed, camera, simple)
             if scene is not None:
                 scenes.append(scene)
                 progress.update()
@@ -75,7 +75,13 @@ def draw_scenes(first_seed: int, num_scenes: int, camera: Camera) -> tuple[list[
 
 
 def imagine(
-    pipe: ReSimPipeline, scene: GateScene, *, blind: bool, seed: int, num_inference_steps: int, guidance_scale: float
+    pipe: ReSimPipeline,
+    scene: GateScene,
+    *,
+    blind: bool,
+    seed: int,
+    num_inference_steps: int,
+    guidance_scale: float | None,
 ) -> np.ndarray:
     """The futures (P, 49, H, W, 3) of a scene's paths from one history and one noise; ``blind``: without waypoints."""
     output = pipe(

@@ -111,14 +111,15 @@ def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Ge
 def _policy_plan(policy: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
     if policy == "wrong":
         return draw_plan(str(rng.choice(WRONG)), scenario, along_m, rng)
-    seen = {"left_m": float(rng.normal(0.0, LANE_ERROR_M)), "left_rate_mps": LANE_ERROR_RATE_MPS}
-    return {
-        "constant_velocity": Plan(accel_mps2=(0.0,), curvature_1pm=(0.0,)),
-        "lane_follower": Plan(accel_mps2=(0.0,), **seen),
-        "idm_lane_follower": Plan(heeds_lights=False, **seen),
-        "careful": Plan(accel_mps2=(-3.0,), **seen),
-        "noisy_expert": Plan(**seen),
-    }[policy]
+    if policy == "constant_velocity":
+        return Plan(accel_mps2=(0.0,), curvature_1pm=(0.0,))
+    accel_mps2 = {"lane_follower": (0.0,), "careful": (-3.0,)}.get(policy)
+    return Plan(
+        left_m=float(rng.normal(0.0, LANE_ERROR_M)),
+        left_rate_mps=LANE_ERROR_RATE_MPS,
+        accel_mps2=accel_mps2,
+        heeds_lights=policy != "idm_lane_follower",
+    )
 
 
 class EgoDriver:

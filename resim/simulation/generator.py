@@ -12,7 +12,7 @@ from resim.scene import LightState, Look, TrackKind
 from resim.simulation.drivers import Plan
 from resim.simulation.junctions import intersection_map, roundabout_map
 from resim.simulation.roads import RoadMap, curve_map, headings_of, merge_map, resample, straight_map
-from resim.simulation.scenario import DT_S, Agent, Path, Scenario, path_along
+from resim.simulation.scenario import DT_S, MAX_STEPS, Agent, Path, Scenario, path_along
 from resim.simulation.scenery import verge
 from resim.simulation.simulate import NOW_STEP, Simulation
 
@@ -31,6 +31,7 @@ WARM_UP_STEPS = 25
 NEAR_M = 130.0  # traffic and scenery are made within this distance of the ego
 GREEN_S, YELLOW_S, ALL_RED_S = 8.0, 3.0, 2.0
 MAX_ATTEMPTS = 20
+SIMPLE_LIMIT_MPS = 8.0
 
 
 def _draw(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
@@ -39,12 +40,12 @@ def _draw(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
 
 
 def _light_schedule(road: RoadMap, rng: np.random.Generator) -> NDArray[np.int8]:
-    """States (lights, steps) over warm-up and drive: one phase after the other gets green, from a random moment on."""
+    """States (lights, steps) over warm-up and MAX_STEPS: one phase after the other gets green, from a random moment."""
     phase_s = GREEN_S + YELLOW_S + ALL_RED_S
     count = 4
     # The ego comes from phase 0: in half of the scenes its light is green or yellow around t = 0.
     start_s = rng.uniform(-5.0, 9.0) if rng.random() < 0.5 else rng.uniform(phase_s, count * phase_s - 3.0)
-    times_s = start_s + DT_S * np.arange(WARM_UP_STEPS + NUM_FRAMES)
+    times_s = start_s + DT_S * np.arange(WARM_UP_STEPS + MAX_STEPS)
     states = np.full((len(road.signals), len(times_s)), LightState.RED, np.int8)
     for i, signal in enumerate(road.signals):
         into_s = np.mod(times_s - signal.phase * phase_s, count * phase_s)
@@ -210,12 +211,15 @@ def _pedestrians(road: RoadMap, states: NDArray[np.int8], ego_xy: FloatArray, rn
     return people
 
 
-def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None) -> Scenario | None:
+def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None, simple: bool) -> Scenario | None:
     """One scenario warmed up to step 0, or None where the warm-up went wrong."""
     rng = np.random.default_rng([seed, attempt])
     drawn_kind, drawn_look = _draw(rng, KIND_SHARES), _draw(rng, LOOK_SHARES)
     kind = drawn_kind if kind is None else kind
     road = MAPS[kind](rng)
+    if simple:
+        limited = (replace(lane, speed_limit_mps=min(lane.speed_limit_mps, SIMPLE_LIMIT_MPS)) for lane in road.lanes)
+        road, drawn_look = replace(road, lanes=tuple(limited)), Look.DAY
     route = road.ego_routes[int(rng.integers(len(road.ego_routes)))]
     path = path_along(road, route.lane_ids)
     states = _light_schedule(road, rng)
@@ -226,10 +230,12 @@ def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None) -> Sc
     reds = [bool(s[20] != LightState.GREEN) for s in states]
     pose = path.pose_at(start_m)
     agents = _moving_vehicles(road, path, start_m, speed, reds, rng)
-    agents += _kerbside(road, rng) + _pedestrians(road, states, path.pose_at(at_zero_m)[:2], rng)
+    agents += _kerbside(road, rng)
+    first_round = states[:, : WARM_UP_STEPS + NUM_FRAMES]  # so that a longer schedule leaves every scene as it was
+    agents += _pedestrians(road, first_round, path.pose_at(at_zero_m)[:2], rng)
     focus_m = path.pose_at(at_zero_m + 30)[:2]
     agents = [a for a in agents if np.hypot(*(_position(a) - focus_m)) < NEAR_M]
-    buildings, trees = verge(road, focus_m, NEAR_M, rng)
+    buildings, trees = ((), ()) if simple else verge(road, focus_m, NEAR_M, rng)
     scenario = Scenario(
         scene_id=f"{kind}-{seed}",
         kind=kind,
@@ -283,16 +289,19 @@ def _history_is_clean(scenario: Scenario) -> bool:
     return simulation.contact is None
 
 
-def generate_scenario(seed: int, *, kind: str | None = None, look: Look | None = None) -> Scenario:
+def generate_scenario(
+    seed: int, *, kind: str | None = None, look: Look | None = None, simple: bool = False
+) -> Scenario:
     """The scenario of this seed: a pure function of its arguments; ``kind`` and ``look`` None are drawn from the seed.
 
-    The traffic has already run for some seconds at step 0. Where the ego crashed or stood still, the same seed's next
-    draw is taken. Raises ValueError for an unknown kind.
+    ``simple`` is the world of the tiny model: no lane's limit above SIMPLE_LIMIT_MPS, by day, without buildings and
+    trees. The traffic has already run for some seconds at step 0. Where the ego crashed or stood still, the same seed's
+    next draw is taken. Raises ValueError for an unknown kind.
     """
     if kind is not None and kind not in MAPS:
         raise ValueError(f"unknown kind of scene {kind!r}; choose one of {', '.join(MAPS)}")
     for attempt in range(MAX_ATTEMPTS):
-        scenario = _attempt(seed, attempt, kind, look)
+        scenario = _attempt(seed, attempt, kind, look, simple)
         if scenario is not None:
             return scenario
     raise ValueError(f"no usable scenario of kind {kind} in {MAX_ATTEMPTS} draws of seed {seed}; choose another seed")

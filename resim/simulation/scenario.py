@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resim.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
 from resim.scene import Building, Look, TrackKind, Tree
 from resim.simulation.roads import RoadMap, headings_of, resample
 
 FloatArray = NDArray[np.floating]
 
 DT_S = 0.1
+MAX_ROUNDS = 4  # of 4 s; the lights' schedule covers so many
+MAX_STEPS = NUM_HISTORY_FRAMES + MAX_ROUNDS * NUM_FUTURE_FRAMES
 PATH_STEP_M = 1.0
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_HEIGHT_M = 4.6, 1.9, 1.5
 REAR_AXLE_TO_CENTER_M = 1.4
@@ -72,7 +75,7 @@ class Scenario:
     """The still world, the other road users at step 0, the lights' schedule, and the ego's start and route.
 
     ``ego_state`` (5,) is vehicle.py's state at step 0 and ``ego_along_m`` the axle's place on ``ego_path``;
-    ``light_states`` (lights, steps) covers the whole drive.
+    ``light_states`` (lights, steps) covers a drive of MAX_ROUNDS rounds.
     """
 
     scene_id: str

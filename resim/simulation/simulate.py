@@ -1,11 +1,11 @@
-"""Drive a scenario: scenario and driver in, a Scene of 49 steps with waypoints and infractions out."""
+"""Drive a scenario: scenario and driver in, a Scene of one round (49 steps) or several with what was driven out."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S, Infractions
+from resim.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S, Infractions
 from resim.geometry import to_frame
 from resim.scene import Scene, Track, TrackKind, TrafficLight
 from resim.simulation.drivers import NO_LIGHT, EgoDriver, Plan, draw_plan
@@ -15,6 +15,7 @@ from resim.simulation.scenario import (
     EGO_HEIGHT_M,
     EGO_LENGTH_M,
     EGO_WIDTH_M,
+    MAX_ROUNDS,
     REAR_AXLE_TO_CENTER_M,
     Scenario,
 )
@@ -24,6 +25,7 @@ from resim.simulation.vehicle import limit_control, step_bicycle
 FloatArray = NDArray[np.floating]
 
 NOW_STEP = NUM_HISTORY_FRAMES - 1  # t = 0
+WAYPOINT_STEPS = np.round(np.array(WAYPOINT_TIMES_S) / DT_S).astype(int)  # after the step where the round begins
 NEAR_M = 12.0  # no box whose centre is further away touches the ego
 
 
@@ -40,6 +42,21 @@ class Drive:
     waypoints: NDArray[np.float32]
     executed_waypoints: NDArray[np.float32]
     history_poses: NDArray[np.float32]
+    infractions: Infractions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongDrive:
+    """One drive of R rounds of 4 s: a ``scene`` of 9 + 40 R steps; round r begins at step 8 + 40 r.
+
+    ``waypoints`` (R, 8, 3) is what each round commands: the intended path in the ego (rear axle) frame where the round
+    begins. A collision stops the ego for good, so every round that begins after it commands standing still.
+    ``infractions`` are of the whole drive.
+    """
+
+    scene: Scene
+    driver: str
+    waypoints: NDArray[np.float32]
     infractions: Infractions
 
 
@@ -99,34 +116,41 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recording:
-    """Every step of a simulation: states (T, 5), agent poses (T, A, 3), speeds (T, A), presence (T, A)."""
+    """Every step of a drive: states (T, 5), ``collided`` (T,), agents' poses (T, A, 3), speeds and presence (T, A)."""
 
+    driver: str
+    seed: int
     executed: FloatArray
     intended: FloatArray
+    collided: NDArray[np.bool_]
     poses: FloatArray
     speeds_mps: FloatArray
     valid: NDArray[np.bool_]
     contact: Contact | None
 
 
-def _record(scenario: Scenario, driver: str, seed: int) -> _Recording:
-    """Let the expert drive the history and ``driver`` the rest."""
+def _record(scenario: Scenario, driver: str, seed: int, num_steps: int) -> _Recording:
+    """Let the expert drive the history and ``driver`` the rest of ``num_steps`` steps."""
     simulation, plan = Simulation(scenario), Plan()
     rows: list[tuple] = []
-    for step in range(NUM_FRAMES):
-        traffic = simulation.traffic
-        rows.append((simulation.state, simulation.intended, traffic.poses(), traffic.speeds_mps(), traffic.valid()))
+    for step in range(num_steps):
+        traffic, collided = simulation.traffic, simulation.contact is not None
+        states = (simulation.state, simulation.intended, collided)
+        rows.append((*states, traffic.poses(), traffic.speeds_mps(), traffic.valid()))
         if step == NOW_STEP:
-            if simulation.contact is not None:
+            if collided:
                 raise ValueError(f"scene {scenario.scene_id}: the ego collides before t = 0; choose another seed")
             rng = np.random.default_rng([seed, *driver.encode(), *scenario.scene_id.encode()])
             plan = draw_plan(driver, scenario, simulation.driver.along_m, rng)
-        if step + 1 < NUM_FRAMES:
+        if step + 1 < num_steps:
             simulation.step(plan, (step - NOW_STEP) * DT_S)
-    executed, intended, poses, speeds_mps, valid = (np.stack(column) for column in zip(*rows, strict=True))
+    executed, intended, collided_T, poses, speeds_mps, valid = (np.stack(column) for column in zip(*rows, strict=True))
     return _Recording(
+        driver=driver,
+        seed=seed,
         executed=executed,
         intended=intended,
+        collided=collided_T,
         poses=poses,
         speeds_mps=speeds_mps,
         valid=valid,
@@ -157,7 +181,7 @@ def _scene(scenario: Scenario, recording: _Recording) -> Scene:
         height_m=EGO_HEIGHT_M,
         poses=np.stack([center_pose(state) for state in recording.executed]),
         speed_mps=recording.executed[:, 3],
-        valid=np.ones(NUM_FRAMES, dtype=bool),
+        valid=np.ones(len(recording.executed), dtype=bool),
     )
     lights = tuple(
         TrafficLight(
@@ -165,7 +189,7 @@ def _scene(scenario: Scenario, recording: _Recording) -> Scene:
             stop_line_m=s.stop_line_m,
             position_m=s.position_m,
             heading_rad=s.heading_rad,
-            states=scenario.light_states[i, :NUM_FRAMES],
+            states=scenario.light_states[i, : len(recording.executed)],
         )
         for i, s in enumerate(scenario.road.signals)
     )
@@ -192,23 +216,49 @@ def _driven_m(states: FloatArray) -> float:
     return float(np.hypot(*np.diff(states[NOW_STEP:, :2], axis=0).T).sum())
 
 
+def _judged(scenario: Scenario, scene: Scene, recording: _Recording) -> Infractions:
+    """The drive's infractions; its progress is measured against the expert's in the same scenario and time."""
+    expert = recording
+    if recording.driver != "expert":
+        expert = _record(scenario, "expert", recording.seed, len(recording.executed))
+    return judge(scene, first_step=NOW_STEP, contact=recording.contact, reference_m=_driven_m(expert.executed))
+
+
 def drive(scenario: Scenario, driver: str, *, seed: int = 0) -> Drive:
     """Drive ``scenario`` with ``driver`` (one of drivers.DRIVERS); ``seed`` varies how a non-expert misbehaves.
 
     Deterministic; the history (steps 0..8) is bit-identical for every driver and seed. Raises ValueError for an unknown
     driver.
     """
-    recording = _record(scenario, driver, seed)
-    expert = recording if driver == "expert" else _record(scenario, "expert", seed)
+    recording = _record(scenario, driver, seed, NUM_FRAMES)
     scene = _scene(scenario, recording)
-    now = recording.executed[NOW_STEP, :3]
-    rows = NOW_STEP + np.round(np.array(WAYPOINT_TIMES_S) / DT_S).astype(int)
-    infractions = judge(scene, first_step=NOW_STEP, contact=recording.contact, reference_m=_driven_m(expert.executed))
+    now, rows = recording.executed[NOW_STEP, :3], NOW_STEP + WAYPOINT_STEPS
     return Drive(
         scene=scene,
         driver=driver,
         waypoints=to_frame(recording.intended[rows, :3], now).astype(np.float32),
         executed_waypoints=to_frame(recording.executed[rows, :3], now).astype(np.float32),
         history_poses=to_frame(recording.executed[: NOW_STEP + 1, :3], now).astype(np.float32),
-        infractions=infractions,
+        infractions=_judged(scenario, scene, recording),
+    )
+
+
+def drive_rounds(scenario: Scenario, driver: str, num_rounds: int, *, seed: int = 0) -> LongDrive:
+    """Drive on for ``num_rounds`` rounds of 4 s with one plan: :func:`drive`, and what comes after it.
+
+    Raises ValueError for an unknown driver, and for ``num_rounds`` outside 1..MAX_ROUNDS.
+    """
+    if not 1 <= num_rounds <= MAX_ROUNDS:
+        raise ValueError(f"num_rounds must be 1 to {MAX_ROUNDS}, got {num_rounds}")
+    recording = _record(scenario, driver, seed, NUM_HISTORY_FRAMES + num_rounds * NUM_FUTURE_FRAMES)
+    scene = _scene(scenario, recording)
+    paths = []
+    for start in NOW_STEP + NUM_FUTURE_FRAMES * np.arange(num_rounds):
+        states = recording.executed if recording.collided[start] else recording.intended
+        paths.append(to_frame(states[start + WAYPOINT_STEPS, :3], recording.executed[start, :3]))
+    return LongDrive(
+        scene=scene,
+        driver=driver,
+        waypoints=np.stack(paths).astype(np.float32),
+        infractions=_judged(scenario, scene, recording),
     )

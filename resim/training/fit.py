@@ -1,7 +1,7 @@
 """The loop for the models that judge (inverse dynamics, Video2Reward): supervised, on one device, resumable."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +51,14 @@ class FitConfig:
     seed: int = 0
 
 
-def tiny_fit(name: str, *, max_train_steps: int, train_batch_size: int) -> FitConfig:
+def tiny_fit(
+    name: str, *, max_train_steps: int, train_batch_size: int, stores: Sequence[str], held_out: str
+) -> FitConfig:
     """A run on the drives that ``make tiny`` simulates, written to ``outputs/tiny/<name>``."""
     data = Path("outputs/tiny/data")
     return FitConfig(
-        stores=(data / "simulation", data / "logs"),
-        held_out=data / "held_out",
+        stores=tuple(data / store for store in stores),
+        held_out=data / held_out,
         output_dir=Path("outputs/tiny") / name,
         max_train_steps=max_train_steps,
         train_batch_size=train_batch_size,

@@ -4,6 +4,7 @@ abar_t is the cumulative signal level: x_t = sqrt(abar_t) x + sqrt(1 - abar_t) e
 predicts v = sqrt(abar_t) eps - sqrt(1 - abar_t) x (Salimans & Ho 2022, v-prediction).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -104,6 +105,9 @@ def context_level(context_timestep_B: torch.Tensor) -> torch.Tensor:
     return context_timestep_B // 100 * 100
 
 
-def guidance_weight(step: int, num_steps: int, guidance_scale: float) -> float:
-    """Guidance at step i of n: w(i) = 1 + s (1 - cos(pi (i / n)^5)) / 2 (the release uses s = 6, n = 50)."""
-    return 1 + guidance_scale * (1 - float(torch.cos(torch.tensor(torch.pi * (step / num_steps) ** 5)))) / 2
+def guidance_weight(step: int, num_steps: int, guidance_scale: float, guidance_power: float) -> float:
+    """w(i) = 1 + s (1 - cos(pi (i / n)^p)) / 2 at step i of n: 1 at first, 1 + s at the end; p = 0 is 1 + s throughout.
+
+    The release uses s = 6, p = 5, n = 50.
+    """
+    return 1 + guidance_scale * (1 - math.cos(math.pi * (step / num_steps) ** guidance_power)) / 2

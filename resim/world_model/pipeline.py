@@ -16,12 +16,13 @@ from resim.clip import NUM_HISTORY_FRAMES, NUM_WAYPOINTS, command_of, prompt_for
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS, DiffusionConfig, guidance_weight
 from resim.world_model.latents import decode_latents, encode_frames, spatial_factor
 from resim.world_model.lora import has_lora, load_lora, save_lora, without_lora
-from resim.world_model.model import WorldModel
-from resim.world_model.text import PromptEncoder
+from resim.world_model.model import WorldModel, initialise_from_scratch
+from resim.world_model.text import PromptEncoder, small_text_encoder
 from resim.world_model.trajectory_encoder import TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
 LORA_FOLDER = "transformer_lora"
+SMALL_TEXT_WIDTH, SMALL_TEXT_LENGTH = 64, 32
 Generators = torch.Generator | list[torch.Generator]
 StepCallback = Callable[["ReSimPipeline", int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
@@ -39,6 +40,42 @@ def make_scheduler(config: DiffusionConfig) -> CogVideoXDPMScheduler:
         timestep_spacing="trailing",
         set_alpha_to_one=True,
         clip_sample=False,
+    )
+
+
+def small_pipeline(
+    vae: AutoencoderKLCogVideoX, *, num_layers: int, num_heads: int, height_px: int, width_px: int, seed: int = 0
+) -> "ReSimPipeline":
+    """An untrained small model (32 channels a head) around a trained VAE; ``seed`` draws its weights."""
+    torch.manual_seed(seed)
+    factor = spatial_factor(vae)
+    transformer = ReSimTransformer3DModel(
+        num_attention_heads=num_heads,
+        attention_head_dim=32,
+        num_layers=num_layers,
+        time_embed_dim=128,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
+        patch_size=2,
+        sample_height=height_px // factor,
+        sample_width=width_px // factor,
+        text_embed_dim=SMALL_TEXT_WIDTH,
+        max_text_seq_length=SMALL_TEXT_LENGTH,
+    )
+    encoder = TrajectoryEncoder(
+        text_embed_dim=SMALL_TEXT_WIDTH, width=128, num_layers=2, num_heads=4, head_dim=32, mlp_dim=256
+    )
+    initialise_from_scratch(WorldModel(transformer, encoder))
+    tokenizer, text_encoder = small_text_encoder(SMALL_TEXT_WIDTH, SMALL_TEXT_LENGTH, seed=0)
+    return ReSimPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        transformer=transformer,
+        trajectory_encoder=encoder,
+        scheduler=make_scheduler(DiffusionConfig()),
+        guidance_scale=1.0,  # a small model needs the push from the first step on (measured, docs/log.md)
+        guidance_power=0.0,
     )
 
 
@@ -72,8 +109,12 @@ class ReSimPipeline(DiffusionPipeline):
         transformer: ReSimTransformer3DModel,
         trajectory_encoder: TrajectoryEncoder,
         scheduler: CogVideoXDPMScheduler,
+        guidance_scale: float = 6.0,
+        guidance_power: float = 5.0,
     ):
+        """``guidance_scale`` and ``guidance_power`` are s and p of ``guidance_weight``, kept with the checkpoint."""
         super().__init__()
+        self.register_to_config(guidance_scale=guidance_scale, guidance_power=guidance_power)
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -131,7 +172,7 @@ class ReSimPipeline(DiffusionPipeline):
         prompt: str | list[str] | None = None,
         num_rounds: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 6.0,
+        guidance_scale: float | None = None,
         generator: Generators | None = None,
         output_type: str = "np",
         callback_on_step_end: StepCallback | None = None,
@@ -147,7 +188,8 @@ class ReSimPipeline(DiffusionPipeline):
             prompt: replaces the default, which is the scene prompt with the command sentence of the waypoints.
             num_rounds: only with ``waypoints=None``: how many action-free rounds (default 1).
             num_inference_steps: must divide the 1000 training steps.
-            guidance_scale: s of w(i) = 1 + s (1 - cos(pi (i/n)^5)) / 2; 0 switches guidance off.
+            guidance_scale: s of w(i) = 1 + s (1 - cos(pi (i/n)^p)) / 2; None is the checkpoint's own, as p always is;
+                0 switches guidance off.
             generator: one generator, or one per batch entry; equal seeds give equal noise.
             output_type: 'np' or 'pt' for uint8 frames, 'latent' for latents.
             callback_on_step_end: called as (pipeline, step, timestep, {'latents'}); may return replaced latents.
@@ -158,6 +200,7 @@ class ReSimPipeline(DiffusionPipeline):
         batch = _batch_size(len(history_BTCHW), waypoints)
         rounds = self._check_waypoints(waypoints, batch, num_rounds)
         self._check_options(num_inference_steps, output_type)
+        scale: float = self.config.guidance_scale if guidance_scale is None else guidance_scale
 
         context = encode_frames(self.vae, history_BTCHW.to(self._execution_device)).expand(batch, -1, -1, -1, -1)
         latents, decoded = [context], []
@@ -165,7 +208,7 @@ class ReSimPipeline(DiffusionPipeline):
             for round_waypoints in rounds:
                 embeds = self._encode_prompts(prompt, round_waypoints, batch)
                 future = self._denoise(
-                    context, embeds, round_waypoints, num_inference_steps, guidance_scale, generator,
+                    context, embeds, round_waypoints, num_inference_steps, scale, generator,
                     callback_on_step_end, progress,
                 )  # fmt: skip
                 latents.append(future)
@@ -216,7 +259,8 @@ class ReSimPipeline(DiffusionPipeline):
             v = self.world_model(noisy_BFCHW=noisy, timestep_B=t.expand(len(noisy)), **inputs).float()
             if guidance_scale > 0:
                 conditional, unconditional = v.chunk(2)
-                v = unconditional + guidance_weight(i, num_steps, guidance_scale) * (conditional - unconditional)
+                weight = guidance_weight(i, num_steps, guidance_scale, self.config.guidance_power)
+                v = unconditional + weight * (conditional - unconditional)
             before = timesteps[i - 1] if i > 0 else None
             x, previous = self.scheduler.step(v, previous, t, before, x, generator=generator, return_dict=False)
             x = x.float()

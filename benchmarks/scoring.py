@@ -1,0 +1,68 @@
+"""Seconds to rank N candidate paths of one history: imagine each, grade each, with and without a second seed.
+
+Example: ``python benchmarks/scoring.py --num_candidates 16``.
+"""
+
+import time
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from resim.clip import NUM_HISTORY_FRAMES
+from resim.entry_point import run
+from resim.futures import Waypoints, model_size_px
+from resim.geometry import simulation_camera
+from resim.judges import load_video2reward
+from resim.manoeuvres import MANOEUVRES, manoeuvre
+from resim.scoring import score
+from resim.simulation.generator import generate_scenario
+from resim.simulation.painter import paint_clip
+from resim.simulation.simulate import drive
+from resim.world_model.pipeline import ReSimPipeline
+
+SPEEDS_MPS = (8.0, 10.0, 12.0, 14.0)
+
+
+def candidates(num_candidates: int) -> dict[str, Waypoints]:
+    """The first so many manoeuvres, begun at several speeds."""
+    named = [(f"{name} at {speed:.0f} m/s", manoeuvre(name, speed)) for speed, name in product(SPEEDS_MPS, MANOEUVRES)]
+    if not 1 <= num_candidates <= len(named):
+        raise ValueError(f"--num_candidates {num_candidates}: choose 1 to {len(named)}")
+    return dict(named[:num_candidates])
+
+
+def main(
+    model: Path = Path("checkpoints/tiny"),
+    num_candidates: int = 16,
+    num_inference_steps: int = 10,
+    guidance_scale: float | None = None,
+    seed: int = 6_000_000,
+) -> None:
+    """Rank the candidates once from one noise and once from two."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipe = ReSimPipeline.from_pretrained(model).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    reward_model = load_video2reward(model / "video2reward").to(device)
+    truth = paint_clip(drive(generate_scenario(seed), "expert").scene, simulation_camera(*model_size_px(pipe)))
+    print("| candidates | seeds | steps | seconds |")
+    print("|---|---|---|---|")
+    for num_seeds in (1, 2):
+        start_s = time.perf_counter()
+        score(
+            pipe,
+            reward_model,
+            truth[:NUM_HISTORY_FRAMES],
+            candidates(num_candidates),
+            num_seeds=num_seeds,
+            seed=0,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            batch_size=num_candidates,
+        )
+        elapsed_s = time.perf_counter() - start_s
+        print(f"| {num_candidates} | {num_seeds} | {num_inference_steps} | {elapsed_s:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
