@@ -1,4 +1,4 @@
-"""The whole on one machine: simulate fresh scenes, train each stage for a few steps, imagine futures, and report."""
+"""The whole on one machine: fresh scenes, a few steps of each stage, imagined futures, their rewards and the gates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,12 @@ from resim.demo import Cost, Stage, report_cost, report_training, report_vae, ru
 from resim.doctor import machine
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.futures import Frames, generate_futures, model_size_px, report_futures
+from resim.futures import Frames, model_size_px, report_futures
+from resim.gates import GateConfig, load_judges, measure_gates, report_gates
 from resim.geometry import simulation_camera
-from resim.report import Report, write_json
+from resim.report import Report, bar_plot, ranking_figure, write_json
+from resim.reward.video2reward import Video2Reward
+from resim.scoring import score
 from resim.simulation.drivers import DRIVERS
 from resim.simulation.generator import generate_scenario
 from resim.simulation.painter import paint_clip
@@ -46,11 +49,15 @@ class DemoArgs:
     scenes: tuple[str, ...] = ("straight", "curve", "intersection")
     # Whose paths are imagined in each scene.
     drivers: tuple[str, ...] = ("expert", "swerve_left", "drift_off_road")
-    num_inference_steps: int = 25
-    # How far the future is pushed towards the path.
-    guidance_scale: float = 6.0
+    num_inference_steps: int = 10
+    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
+    guidance_scale: float | None = None
+    # Futures of each path; two or more give the rewards an uncertainty.
+    num_seeds: int = 2
     # Of the noise, the same for every path of a scene.
     seed: int = 0
+    # A few scenes, to show the figures; eval/evaluate.py gates measures them on more.
+    gates: GateConfig = GateConfig(num_scenes=6, num_selection_scenes=4, first_seed=FIRST_SEED + 50_000)
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -66,7 +73,7 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
     }
     for name, (num_clips, seed, flags) in stores.items():
         size = ("--height", height_px, "--width", width_px)
-        count = ("--num_clips", num_clips, "--seed", seed, "--num_workers", 1)
+        count = ("--simple", "--num_clips", num_clips, "--seed", seed, "--num_workers", 1)
         run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *count, *flags)
     model_vae = args.model.resolve() / "vae"
     run_command("data_prep/cache_latents.py", "--vae", model_vae, "--stores", *(data / name for name in stores))
@@ -90,9 +97,11 @@ def train_stages(folder: Path, args: DemoArgs) -> list[Stage]:
     return stages
 
 
-def report_scene(report: Report, folder: Path, pipe: ReSimPipeline, kind: str, args: DemoArgs) -> Mapping[str, object]:
-    """Imagine one fresh scene along each driver's path, beside what the simulator says."""
-    scenario = generate_scenario(FIRST_SEED + 40_000, kind=kind)
+def report_scene(
+    report: Report, folder: Path, pipe: ReSimPipeline, reward_model: Video2Reward, kind: str, args: DemoArgs
+) -> Mapping[str, object]:
+    """Imagine one fresh scene along each driver's path, beside what the simulator says, and grade what is imagined."""
+    scenario = generate_scenario(FIRST_SEED + 40_000, kind=kind, simple=True)
     drives = {driver: drive(scenario, driver) for driver in args.drivers}
     camera = simulation_camera(*model_size_px(pipe))
     truths: dict[str, Frames] = {name: paint_clip(done.scene, camera) for name, done in drives.items()}
@@ -101,16 +110,28 @@ def report_scene(report: Report, folder: Path, pipe: ReSimPipeline, kind: str, a
     if np.abs(histories - histories[0]).max() > 2:
         raise ValueError(f"scene {scenario.scene_id}: the drivers' histories differ")
     paths = {name: done.waypoints for name, done in drives.items()}
-    futures = generate_futures(
+    scores = score(
         pipe,
+        reward_model,
         histories[0].astype(np.uint8),
         paths,
+        num_seeds=args.num_seeds,
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
+        batch_size=len(paths),
     )
+    futures = dict(zip(scores.names, scores.futures_NTHWC, strict=True))
     scenes = {name: done.scene for name, done in drives.items()}
-    return report_futures(report, folder, scenario.scene_id, paths, futures, truths, camera, scenes=scenes)
+    found = report_futures(report, folder, scenario.scene_id, paths, futures, truths, camera, scenes=scenes)
+    executed = {name: done.infractions.score for name, done in drives.items()}
+    rows = [{**row, "executed score": executed[str(row["candidate"])]} for row in scores.rows()]
+    report.paragraph("Rewards of the imagined futures, beside the score of really driving them in the simulator:")
+    report.table([{name: value for name, value in row.items() if name != "waypoints"} for row in rows])
+    bars = {f"{row['candidate']}: {what}": row[what] for row in rows for what in ("reward", "executed score")}
+    report.plot(bar_plot(bars, "reward of the imagined, score of the executed drive"), "Rewards")
+    report.plot(ranking_figure(scores), "Paths coloured by reward; the best and the worst future.")
+    return {**found, "rewards": rows}
 
 
 def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
@@ -122,6 +143,8 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
         Cost() as cost,
     ):
         pipe = ReSimPipeline.from_pretrained(args.model).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        reader, reward_model = load_judges(pipe, args.model / "inverse_dynamics", args.model / "video2reward")
         with cost.phase("simulate and encode fresh scenes"):
             simulate(folder / "data", args, *model_size_px(pipe))
         with cost.phase("reconstruct held-out clips"):
@@ -134,7 +157,10 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
                 "Per scene one history and one noise, and a future for each path. Left to right: the simulator's "
                 "truth, the generated future, the same with the commanded path, and the map with all paths."
             )
-            scenes = [report_scene(report, folder, pipe, kind, args) for kind in args.scenes]
+            scenes = [report_scene(report, folder, pipe, reward_model, kind, args) for kind in args.scenes]
+        with cost.phase("measure the gates"):
+            gates = measure_gates(pipe, reader, reward_model, args.gates)
+            report_gates(report, gates)
         report_training(report, stages)
         report_cost(report, cost)
         found = {
@@ -144,6 +170,7 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
             "vae_psnr_db": vae_psnr_db,
             "stages": [stage.row for stage in stages],
             "scenes": scenes,
+            "gates": gates.found,
         }
         report.write(folder / "report.html")
         write_json(folder / "report.json", found)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import tyro
 
@@ -15,7 +16,10 @@ from resim.entry_point import run
 from resim.files import new_folder
 from resim.futures import generate_futures, model_size_px, report_futures, speed_at_start_mps
 from resim.geometry import Camera
+from resim.judges import load_inverse_dynamics
 from resim.manoeuvres import MANOEUVRES, manoeuvre
+from resim.metrics.action_gate import read_paths
+from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.report import Report, write_json
 from resim.world_model.pipeline import ReSimPipeline
 
@@ -37,8 +41,10 @@ class KittiDemoArgs:
     # What to imagine beside the recorded path.
     manoeuvres: tuple[str, ...] = ("swerve_left", "brake")
     num_inference_steps: int = 25
-    # How far the future is pushed towards the path.
-    guidance_scale: float = 6.0
+    # Clips of the action gate, spread over the recording, at 10 denoising steps.
+    gate_clips: int = 8
+    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
+    guidance_scale: float | None = None
     # Of the noise.
     seed: int = 0
     # Replace the output of an earlier run.
@@ -66,6 +72,8 @@ def kitti_demo(args: Annotated[KittiDemoArgs, tyro.conf.arg(name="")]) -> None:
             pipe = ReSimPipeline.from_pretrained(tuned).to("cuda" if torch.cuda.is_available() else "cpu")
             vae_psnr_db = report_vae(report, pipe, ClipStore(folder / "store"), num_clips=1)
             scene = report_recording(report, folder, pipe, args)
+        with cost.phase("measure the action gate, out of domain"):
+            gates = report_recorded_gate(report, ClipStore(folder / "store"), pipe, args)
         report_training(report, [stage])
         report_cost(report, cost)
         found = {
@@ -75,6 +83,7 @@ def kitti_demo(args: Annotated[KittiDemoArgs, tyro.conf.arg(name="")]) -> None:
             "vae_psnr_db": vae_psnr_db,
             "stages": [stage.row],
             "scenes": [scene],
+            "gates": gates,
         }
         report.write(folder / "report.html")
         write_json(folder / "report.json", found)
@@ -98,6 +107,43 @@ def report_recording(report: Report, folder: Path, pipe: ReSimPipeline, args: Ki
         guidance_scale=args.guidance_scale,
     )
     return report_futures(report, folder, clip.clip_id, paths, futures, {"recorded": truth}, camera, scenes={})
+
+
+def report_recorded_gate(
+    report: Report, store: ClipStore, pipe: ReSimPipeline, args: KittiDemoArgs
+) -> dict[str, object]:
+    """Inverse dynamics and the action gate on recordings, which neither model has learnt from."""
+    height_px, width_px = model_size_px(pipe)
+    reader = load_inverse_dynamics(args.model / "inverse_dynamics", height_px=height_px, width_px=width_px)
+    reader = reader.to(pipe.device)
+    rows, error_m = [], []
+    for index in np.linspace(0, len(store) - 1, min(args.gate_clips, len(store))).round().astype(int):
+        clip, truth = store.clips[index], store.read_frames(index, height_px, width_px)
+        speed_mps = speed_at_start_mps(clip.history_poses)
+        paths = {"recorded": clip.waypoints} | {name: manoeuvre(name, speed_mps) for name in args.manoeuvres}
+        futures = generate_futures(
+            pipe, truth[:NUM_HISTORY_FRAMES], paths, seed=args.seed, num_inference_steps=10,
+            guidance_scale=args.guidance_scale,
+        )  # fmt: skip
+        seen, commanded = read_paths(reader, np.stack(list(futures.values()))), np.stack(list(paths.values()))
+        error_m.append(path_distance_m(read_paths(reader, truth[None])[0], clip.waypoints))
+        rows.append([share_of_right_futures(seen, commanded), path_distance_m(seen, commanded).mean()])
+    right, difference_m = np.mean(rows, axis=0)
+    found = {
+        "out_of_domain": True,
+        "n_scenes": len(rows),
+        "action_gate": float(right),
+        "chance": 1 / (1 + len(args.manoeuvres)),
+        "trajectory_difference_m": float(difference_m),
+        "trajectory_difference_true_m": float(np.mean(error_m)),
+    }
+    report.heading("Action gate, out of domain")
+    report.paragraph(
+        "World model and inverse dynamics have learnt on simulated roads, and the world model on a few steps of this "
+        "recording. What inverse dynamics reads in the recorded video stands as trajectory_difference_true_m."
+    )
+    report.table([found])
+    return found
 
 
 if __name__ == "__main__":
