@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tiny_models import tiny_pipeline
+from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
 from resim.clip import NUM_FRAMES
 from resim.closed_loop import (
@@ -23,8 +22,6 @@ from resim.closed_loop import (
     sharpness_grey_levels,
 )
 from resim.geometry import from_frame, simulation_camera, to_frame
-from resim.inverse_dynamics import InverseDynamics
-from resim.reward.video2reward import Video2Reward
 from resim.scene import TrackKind
 from resim.simulation import generator
 from resim.simulation.generator import generate_scenario
@@ -34,21 +31,6 @@ from resim.simulation.simulate import drive, drive_rounds
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "closed_loop.py"
 HEIGHT_PX, WIDTH_PX = 64, 96  # what the tiny pipeline is made for
-
-
-def small_reader(width_px: int = WIDTH_PX) -> InverseDynamics:
-    torch.manual_seed(0)
-    return InverseDynamics(
-        backbone="test_resnet", height_px=HEIGHT_PX, width_px=width_px, width=32, num_layers=1, num_heads=2
-    ).eval()
-
-
-def small_reward_model() -> Video2Reward:
-    torch.manual_seed(0)
-    options = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
-    return Video2Reward(
-        vit="vit_tiny_patch16_224", vit_options=options, height_px=16, width_px=32, width=16, num_layers=1, num_heads=2
-    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +122,7 @@ def test_sharpness_by_hand():
 
 def test_the_simulator_as_world_model_does_not_drift(two_rounds):
     done, video = two_rounds
-    loop = measure_drive(done, video, video.copy(), small_reader(), small_reward_model())
+    loop = measure_drive(done, video, video.copy(), small_reader(HEIGHT_PX, WIDTH_PX), small_reward_model())
     assert loop.worlds["world_model"] == loop.worlds["simulator"]
     assert loop.worlds["world_model"]["difference_grey_levels"] == [0.0, 0.0]
     assert min(loop.worlds["simulator"]["sharpness_grey_levels"]) > 1.0
@@ -150,7 +132,7 @@ def test_only_the_round_that_was_changed_is_measured_as_changed(two_rounds):
     done, video = two_rounds
     changed = video.copy()
     changed[49:] = np.clip(changed[49:].astype(int) + 7, 0, 247) // 2 * 2  # the 40 new frames of round 2
-    loop = measure_drive(done, video, changed, small_reader(), small_reward_model())
+    loop = measure_drive(done, video, changed, small_reader(HEIGHT_PX, WIDTH_PX), small_reward_model())
     for measure in MEASURES:
         simulator, model = (loop.worlds[world][measure] for world in WORLDS)
         assert model[0] == pytest.approx(simulator[0], abs=1e-6) and model[1] != simulator[1]
@@ -186,8 +168,8 @@ def test_the_video_shows_every_frame_once(two_rounds):
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny_pipeline().save_pretrained(folder / "model")
-    small_reader().save_pretrained(folder / "reader")
-    small_reader(width_px=112).save_pretrained(folder / "wide_reader")
+    small_reader(HEIGHT_PX, WIDTH_PX).save_pretrained(folder / "reader")
+    small_reader(HEIGHT_PX, 112).save_pretrained(folder / "wide_reader")
     small_reward_model().save_pretrained(folder / "reward")
     return folder
 
@@ -226,7 +208,7 @@ def test_the_script_writes_page_and_numbers(models, tmp_path, monkeypatch, capsy
 
 def test_means_are_taken_over_the_scenes_of_each_policy(two_rounds):
     done, video = two_rounds
-    loop = measure_drive(done, video, video, small_reader(), small_reward_model())
+    loop = measure_drive(done, video, video, small_reader(HEIGHT_PX, WIDTH_PX), small_reward_model())
     twice = {name: [2 * x for x in values] for name, values in loop.worlds["simulator"].items()}
     rows = drift_rows([loop, replace(loop, worlds={world: twice for world in WORLDS})])
     expected = [1.5 * x for x in loop.worlds["simulator"]["sharpness_grey_levels"]]
