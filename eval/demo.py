@@ -136,6 +136,8 @@ def report_scene(
 
 def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
     """Write report.html and report.json."""
+    if args.num_seeds < 2:
+        raise ValueError("--num_seeds starts at 2: one future says nothing about the uncertainty of its reward")
     report = Report("ReSim demo")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with (

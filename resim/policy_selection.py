@@ -158,9 +158,9 @@ def share_of_expert_pairs(reward_SN: Floats, score_SN: Floats) -> Floats:
 
 
 def calibration(reward: Floats, score: Floats, *, bins: int = 10) -> tuple[Floats, Floats, Floats]:
-    """Mean reward, mean executed score and number of drives of equally filled bins of reward."""
+    """Mean reward, mean executed score and number of drives of equally filled bins of reward, at most one a drive."""
     order = np.argsort(reward, axis=None)
-    parts = np.array_split(order, bins)
+    parts = np.array_split(order, min(bins, len(order)))
     means = [[values.ravel()[part].mean() for part in parts] for values in (reward, score)]
     return np.array(means[0]), np.array(means[1]), np.array([len(part) for part in parts])
 
@@ -192,11 +192,12 @@ def selection(judged: Judged) -> dict[str, object]:
     chosen = {
         "imagination": choice(judged.reward_SN[:, 1:], score_SN),
         "true_video": choice(judged.reward_true_SN[:, 1:], score_SN),
-        "variance_baseline": choice(judged.confidence_SN[:, 1:], score_SN),
         "oracle": score_SN.max(axis=1),
         "average": score_SN.mean(axis=1),
         "expert": judged.score_SN[:, 0],
     } | {name: score_SN[:, n] for n, name in enumerate(POLICIES)}
+    if judged.rewards_SNK.shape[2] > 1:  # one seed has no variance
+        chosen["variance_baseline"] = choice(judged.confidence_SN[:, 1:], score_SN)
     best = POLICIES[int(score_SN.mean(axis=0).argmax())]
     gain = chosen["imagination"] - chosen[best]
     return {

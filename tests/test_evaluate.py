@@ -65,6 +65,13 @@ def test_gates_are_written_with_every_scene(models, tmp_path, monkeypatch, capsy
     assert "Calibration" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_one_scene_and_one_seed_are_enough(models, tmp_path, monkeypatch):
+    changes = ("--num_scenes", 1, "--num_selection_scenes", 1, "--num_seeds", 1)
+    assert gates(models, tmp_path / "out", monkeypatch, *changes) is None
+    found = json.loads((tmp_path / "out" / "gates.json").read_text())["gates"]
+    assert found["n_selection_scenes"] == 1 and "variance_baseline" not in found["selection_scores"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

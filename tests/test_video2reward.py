@@ -171,6 +171,17 @@ def test_features_of_another_eye_are_refused(tmp_path):
         FeatureCache(tmp_path, model)
 
 
+def test_kept_clips_are_decoded_once(drives, monkeypatch):
+    size = {"seed": 0, "height_px": 16, "width_px": 32}
+    kept, fresh = DriveData([drives], **size, keep_in_memory=True), DriveData([drives], **size)
+    decoded = []
+    read = kept.stores[0].read_frames
+    monkeypatch.setattr(kept.stores[0], "read_frames", lambda index, *px: decoded.append(index) or read(index, *px))
+    for n in range(16):  # two epochs of eight clips
+        assert torch.equal(kept[n][0], fresh[n][0])
+    assert sorted(decoded) == list(range(8))
+
+
 def test_training_sees_blurred_copies(drives, tmp_path):
     model, data = small_model(), DriveData([drives], seed=0, height_px=16, width_px=32)
     batch, loss = collate_drives([data[i] for i in range(4)]), script.make_loss(None)

@@ -142,7 +142,7 @@ def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
     """Inverse dynamics and Video2Reward, on the true videos of the simulation."""
     data = args.work_dir / "data"
     for name, stores, held_out in (
-        ("inverse_dynamics", ("simulation", "logs"), "held_out"),
+        ("inverse_dynamics", ("simple", "simulation", "logs"), "simple_held_out"),
         ("video2reward", ("simple", "policies"), "simple_held_out"),
     ):
         python(

@@ -27,7 +27,11 @@ class InverseDynamicsArgs:
 
 
 TINY = tiny_fit(
-    "inverse_dynamics", max_train_steps=3000, train_batch_size=8, stores=("simulation", "logs"), held_out="held_out"
+    "inverse_dynamics",
+    max_train_steps=3000,
+    train_batch_size=8,
+    stores=("simple", "simulation", "logs"),
+    held_out="simple_held_out",
 )
 
 
