@@ -17,9 +17,8 @@ import tyro
 from resim.entry_point import run
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS, DiffusionConfig
 from resim.world_model.losses import draw, training_losses
-from resim.world_model.model import WorldModel
+from resim.world_model.model import WorldModel, full_size_encoder
 from resim.world_model.pipeline import ReSimPipeline
-from resim.world_model.trajectory_encoder import TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
 
@@ -46,7 +45,8 @@ def load(args: BenchmarkArgs) -> WorldModel:
     else:
         torch.set_default_dtype(torch.bfloat16)
         with torch.device(args.device):
-            model = WorldModel(ReSimTransformer3DModel(), TrajectoryEncoder())
+            transformer = ReSimTransformer3DModel()
+            model = WorldModel(transformer, full_size_encoder(transformer))
         torch.set_default_dtype(torch.float32)
     if args.gradient_checkpointing:
         model.transformer.enable_gradient_checkpointing()

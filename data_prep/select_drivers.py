@@ -8,9 +8,8 @@ from typing import Annotated
 import tyro
 
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER, LatentCache, write_latents
-from resim.data.store import POSE_SHAPES, ClipStore, StoreWriter
+from resim.data.store import ClipStore, StoreWriter
 from resim.entry_point import run
-from resim.geometry import Camera
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +31,7 @@ def copy_clips(store: ClipStore, kept: list[int], args: SelectArgs) -> ClipStore
     source, size = store.clips[kept[0]].source, {"height_px": store.height_px, "width_px": store.width_px}
     with StoreWriter(args.output_dir, source=source, overwrite=args.overwrite, **size) as writer:
         for index in kept:
-            clip = store.clips[index]
-            writer.add(
-                store.read_frames(index, store.height_px, store.width_px),
-                **{name: getattr(clip, name) for name in ("clip_id", "scene_id", "driver", "command", "infractions")},
-                **{name: getattr(clip, name) for name in POSE_SHAPES},
-                camera=None if clip.camera is None else Camera(**clip.camera),
-            )
+            writer.add_copy(store.clips[index], store.read_frames(index, store.height_px, store.width_px))
     return ClipStore(args.output_dir)
 
 

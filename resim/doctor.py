@@ -26,7 +26,7 @@ from resim.training.steps import choose_trainable
 from resim.world_model.diffusion import NUM_LATENTS
 from resim.world_model.latents import spatial_factor
 from resim.world_model.lora import add_lora
-from resim.world_model.model import WorldModel
+from resim.world_model.model import WorldModel, full_size_encoder
 from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
@@ -176,7 +176,7 @@ def meta_model(config: TrainConfig) -> tuple[WorldModel, AutoencoderKLCogVideoX]
     with torch.device("meta"):
         if config.data.height_px >= FULL_SIZE_HEIGHT_PX:
             transformer, vae = ReSimTransformer3DModel(), AutoencoderKLCogVideoX()
-            encoder = TrajectoryEncoder(text_embed_dim=transformer.config.text_embed_dim)
+            encoder = full_size_encoder(transformer)
         else:
             transformer = empty_part(ReSimTransformer3DModel, "transformer")
             vae = empty_part(AutoencoderKLCogVideoX, "vae")

@@ -166,14 +166,17 @@ def tiny_stage3() -> TrainConfig:
 def tiny_simple() -> TrainConfig:
     """tiny_stage3 on the simple world, where a small model learns to obey: slow, by day, without scenery."""
     base = tiny_stage3()
-    simple = entry("simple", trajectory_dropout=0.1, turn_repeats=1)
+    simple, more = (entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in ("simple", "simple_more"))
     return replace(
         base,
         preset="tiny_simple",
         init_from=Path("outputs/tiny/stage3"),
         output_dir=Path("outputs/tiny/simple"),
         max_train_steps=2_400,
-        data=replace(base.data, entries=(simple,), validation_entries=held_out("simple_held_out")),
+        # Headings stay: a latent that is told its pose without one cannot know which way it looks.
+        data=replace(
+            base.data, entries=(simple, more), validation_entries=held_out("simple_held_out"), heading_dropout=0.0
+        ),
     )
 
 
@@ -208,7 +211,7 @@ def tiny_ablation() -> TrainConfig:
         train_batch_size=4,
         checkpointing_steps=400,
         checkpoints_total_limit=None,
-        data=replace(base.data, data_root=Path("outputs/tiny/data")),
+        data=replace(base.data, data_root=Path("outputs/tiny/data"), entries=base.data.entries[-1:]),
         optim=replace(base.optim, learning_rate=3e-3),
         validation=replace(base.validation, validation_steps=10_000, num_validation_clips=24, num_validation_videos=0),
     )

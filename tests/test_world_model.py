@@ -1,13 +1,14 @@
 """The full-size model is CogVideoX-2B plus the listed parts, and starts out as CogVideoX bit for bit."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 from tiny_models import TEXT_WIDTH, TRANSFORMER, randomise, tiny_world_model
 
 from resim.world_model import lora
-from resim.world_model.model import WorldModel, from_cogvideox, from_stock_transformer
-from resim.world_model.trajectory_encoder import TrajectoryEncoder
+from resim.world_model.model import WorldModel, from_cogvideox, from_stock_transformer, full_size_encoder
+from resim.world_model.trajectory_encoder import TrajectoryEncoder, latent_poses
 from resim.world_model.transformer import ReSimTransformer3DModel, position_table
 
 COGVIDEOX_2B = 1_693_783_872
@@ -20,14 +21,17 @@ def count(model: torch.nn.Module) -> int:
 
 def test_full_size_parameters():
     with torch.device("meta"):
-        stock, resim, encoder = CogVideoXTransformer3DModel(), ReSimTransformer3DModel(), TrajectoryEncoder()
+        stock, resim, papers = CogVideoXTransformer3DModel(), ReSimTransformer3DModel(), TrajectoryEncoder()
+        encoder = full_size_encoder(resim)
     assert count(stock) == COGVIDEOX_2B
     # The new part of the transformer: one linear from the 512-wide time embedding to the 1920-wide tokens.
     assert count(resim) - COGVIDEOX_2B == 512 * 1920 + 1920
     width, inner, mlp = 1024, 8 * 64, 2048
     layer = 2 * 2 * width + (width * 3 * inner + 3 * inner) + (inner * width + width) + 2 * width * mlp + mlp + width
     embed = (3 * width + width) + 2 * width + width  # linear, LayerNorm, CLS
-    assert count(encoder) == embed + 2 * layer + 2 * width + width * 4096 + 4096
+    assert count(papers) == embed + 2 * layer + 2 * width + width * 4096 + 4096
+    # 8 sines and cosines of each of x, y and heading -> width -> the transformer's width.
+    assert count(encoder) - count(papers) == (2 * 8 * 3 * width + width) + (width * 1920 + 1920)
 
 
 def stock_transformer(height: int, width: int, max_text_seq_length: int = 32) -> CogVideoXTransformer3DModel:
@@ -58,9 +62,9 @@ def test_fresh_resim_equals_cogvideox_bit_for_bit(size):
 
 
 @torch.no_grad()
-def test_fresh_trajectory_tokens_are_empty_text_tokens():
+def test_fresh_trajectory_tokens_are_empty_text_tokens_and_fresh_poses_nothing():
     stock = stock_transformer(8, 12, max_text_seq_length=32 + 9)
-    model = WorldModel(from_stock_transformer(stock), TrajectoryEncoder(text_embed_dim=TEXT_WIDTH))
+    model = WorldModel(from_stock_transformer(stock), TrajectoryEncoder(text_embed_dim=TEXT_WIDTH, video_width=32))
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 13, 4, 8, 12, generator=generator)
     text = torch.randn(1, 32, TEXT_WIDTH, generator=generator)
@@ -82,10 +86,43 @@ def test_absent_waypoints_contribute_nothing_whatever_they_hold():
     encoder = tiny_world_model().trajectory_encoder
     waypoints = torch.full((2, 8, 3), float("nan"))
     waypoints[1] = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    tokens = encoder(waypoints, torch.tensor([False, True]))
-    assert tokens.shape == (2, 9, TEXT_WIDTH)
-    assert torch.equal(tokens[0], torch.zeros(9, TEXT_WIDTH))
-    assert tokens[1].abs().sum() > 0
+    tokens, poses = encoder(waypoints, torch.tensor([False, True]))
+    assert tokens.shape == (2, 9, TEXT_WIDTH) and poses.shape == (2, 10, 32)
+    for conditions in (tokens, poses):
+        assert torch.equal(conditions[0], torch.zeros_like(conditions[0]))
+        assert conditions[1].abs().sum() > 0
+
+
+def test_latents_are_told_the_pose_in_the_middle_of_their_four_frames():
+    speed_mps, turn_radps = 7.0, 0.1
+    time_s = 0.5 * torch.arange(1, 9)
+    path = torch.stack([speed_mps * time_s, torch.zeros(8), turn_radps * time_s], dim=-1)
+    middle_s = torch.tensor([np.mean([0.1 * (4 * latent + frame) for frame in (1, 2, 3, 4)]) for latent in range(10)])
+    poses = latent_poses(path[None])[0]
+    assert torch.allclose(poses[:, 0], speed_mps * middle_s.float(), atol=1e-5)
+    assert torch.allclose(poses[:, 2], turn_radps * middle_s.float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("num_context", [0, 3])
+@torch.no_grad()
+def test_a_pose_is_added_to_all_tokens_of_its_latent(num_context):
+    transformer = tiny_world_model().transformer
+    generator = torch.Generator().manual_seed(1)
+    latents, poses = torch.randn(1, 13, 4, 8, 12, generator=generator), torch.randn(1, 10, 32, generator=generator)
+
+    def first_tokens(pose_embeds: torch.Tensor | None) -> torch.Tensor:
+        seen = []
+        hook = transformer.transformer_blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+        transformer(
+            latents, torch.zeros(1, 32, TEXT_WIDTH), torch.tensor([500]), torch.tensor([0]), num_context, pose_embeds
+        )
+        hook.remove()
+        context, future, *_ = seen[0]
+        return torch.cat([context, future], dim=1).unflatten(1, (13, 24))
+
+    added = first_tokens(poses) - first_tokens(None)
+    assert torch.equal(added[:, :3], torch.zeros(1, 3, 24, 32))  # history, whether it is given or to be predicted
+    assert torch.allclose(added[:, 3:], poses[:, :, None].expand(-1, -1, 24, -1), atol=1e-5)
 
 
 def test_from_cogvideox_reads_the_folder_and_refuses_others(tmp_path):

@@ -38,7 +38,9 @@ def tiny_world_model(seed: int = 0) -> WorldModel:
     """A world model of 30 thousand parameters, all of them in use."""
     torch.manual_seed(seed)
     transformer = ReSimTransformer3DModel(**TRANSFORMER, sample_height=8, sample_width=12)
-    encoder = TrajectoryEncoder(text_embed_dim=TEXT_WIDTH, width=32, num_layers=1, num_heads=2, head_dim=8, mlp_dim=32)
+    encoder = TrajectoryEncoder(
+        text_embed_dim=TEXT_WIDTH, width=32, num_layers=1, num_heads=2, head_dim=8, mlp_dim=32, video_width=32
+    )
     model = WorldModel(transformer, encoder)
     initialise_from_scratch(model)
     randomise(model, seed=seed)

@@ -53,7 +53,7 @@ def write_model(folder: Path) -> Path:
             max_text_seq_length=TEXT_LENGTH,
         )
         encoder = TrajectoryEncoder(
-            text_embed_dim=TEXT_WIDTH, width=16, num_layers=1, num_heads=2, head_dim=8, mlp_dim=32
+            text_embed_dim=TEXT_WIDTH, width=16, num_layers=1, num_heads=2, head_dim=8, mlp_dim=32, video_width=16
         )
         initialise_from_scratch(WorldModel(transformer, encoder))
         torch.nn.init.normal_(transformer.proj_out.weight, std=0.02)  # else only the last layer has a gradient at first

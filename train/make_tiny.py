@@ -43,8 +43,10 @@ class TinyArgs:
     video_clips: int = 400
     log_clips: int = 240
     simulation_clips: int = 2400
-    # Of everybody in the simple world, where the model is trained last.
+    # Of everybody in the simple world, where the model is trained last: six drivers a scene.
     simple_clips: int = 2700
+    # More scenes of it, with three drivers each.
+    simple_more_clips: int = 6000
     # Of the expert and the policies, for Video2Reward.
     policy_clips: int = 1400
     held_out_clips: int = 24
@@ -68,15 +70,16 @@ def python(script: Path, *flags: str | int | Path, launcher: tuple[str, ...] = (
 def simulate(args: TinyArgs) -> None:
     """All stores; the seeds of the held-out scenes are used by none of the others."""
     mixed = ("--drivers", "expert", *NON_EXPERTS)
-    simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene", 6)
+    simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene")
     stores = {
         "vae_frames": (args.vae_clips, 500_000, mixed),
         "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
         "video": (args.video_clips, 0, ("--drivers", "expert", "--without_waypoints")),
         "logs": (args.log_clips, 100_000, ("--drivers", "expert")),
         "simulation": (args.simulation_clips, 200_000, (*mixed, "--drivers_per_scene", 4)),
-        "simple": (args.simple_clips, 300_000, simple),
-        "simple_held_out": (2 * args.held_out_clips, 1_100_000, simple),
+        "simple": (args.simple_clips, 300_000, (*simple, 6)),
+        "simple_more": (args.simple_more_clips, 400_000, (*simple, 3)),
+        "simple_held_out": (2 * args.held_out_clips, 1_100_000, (*simple, 6)),
         "policies": (args.policy_clips, 300_000, ("--drivers", *CANDIDATES, "--drivers_per_scene", 7)),
     }
     for name, (num_clips, seed, flags) in stores.items():
@@ -90,19 +93,24 @@ def simulate(args: TinyArgs) -> None:
 
 
 def train_vae(args: TinyArgs) -> Path:
-    """The VAE, and every store's latents through it."""
+    """The VAE, every store's latents through it, and what it leaves of the simple world's pictures."""
     data, folder = args.work_dir / "data", args.work_dir / "vae"
     python(
         SCRIPTS / "train_vae.py",
         *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
         *("--max_train_steps", args.vae_steps),
     )
-    stores = [data / name for name in ("held_out", "video", "logs", "simulation", "simple", "simple_held_out")]
+    seen = ("held_out", "video", "logs", "simulation", "simple", "simple_more", "simple_held_out")
+    stores = [data / name for name in seen]
+    dtype = "bfloat16" if args.mixed_precision == "bf16" else "float32"
     missing = [store for store in stores if not (store / "latents").exists()]
     if missing:
         cache = SCRIPTS.parent / "data_prep" / "cache_latents.py"
-        dtype = "bfloat16" if args.mixed_precision == "bf16" else "float32"
         python(cache, "--vae", folder / "vae", "--dtype", dtype, "--stores", *missing)
+    copy = data / "simple_vae"
+    if not copy.exists():
+        script = SCRIPTS.parent / "data_prep" / "reconstruct.py"
+        python(script, "--store", data / "simple", "--vae", folder / "vae", "--dtype", dtype, "--output_dir", copy)
     return folder / "vae"
 
 
@@ -139,11 +147,11 @@ def train_stage(args: TinyArgs, name: str, init_from: Path) -> Path:
 
 
 def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
-    """Inverse dynamics and Video2Reward, on the true videos of the simulation."""
+    """Inverse dynamics and Video2Reward, on the true videos of the simulation and their copies from the VAE."""
     data = args.work_dir / "data"
     for name, stores, held_out in (
-        ("inverse_dynamics", ("simple", "simulation", "logs"), "simple_held_out"),
-        ("video2reward", ("simple", "policies"), "simple_held_out"),
+        ("inverse_dynamics", ("simple", "simple_vae", "simulation", "logs"), "simple_held_out"),
+        ("video2reward", ("simple", "simple_vae", "policies"), "simple_held_out"),
     ):
         python(
             SCRIPTS / f"train_{name}.py",

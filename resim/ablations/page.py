@@ -57,6 +57,7 @@ QUESTIONS = (
         without=("clean_context",),
         metrics=("difference_grey_levels_1", "difference_grey_levels_3", "sharpness_1", "sharpness_3", "distance_m_3"),
     ),
+    Question(text="Do latents have to be told their poses?", without=("tokens_only",), metrics=OBEYS),
     Question(text="Is LoRA first better than everything at once?", without=("full_from_start",), metrics=OBEYS),
 )
 

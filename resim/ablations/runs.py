@@ -11,14 +11,15 @@ from typing import Any
 from diffusers import AutoencoderKLCogVideoX
 from tqdm import tqdm
 
-from resim.ablations.variants import Run, Schedule, Training, pretraining, trainings
+from resim.ablations.variants import Run, Schedule, Training, pretraining, trainings, without_poses
 from resim.checkpoint import CONFIG_FILE, INDEX_FILE, list_checkpoints
 from resim.config import flatten
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER
 from resim.files import new_folder
 from resim.presets import parse_command_line, tiny_ablation, tiny_experts
 from resim.training.log import read_metrics
-from resim.world_model.pipeline import small_pipeline
+from resim.world_model.pipeline import ReSimPipeline, small_pipeline
+from resim.world_model.trajectory_encoder import TrajectoryEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_LAYERS, NUM_HEADS = 2, 4  # of the model that is trained
@@ -49,6 +50,19 @@ def prepare(schedule: Schedule, vae: Path) -> None:
             )
             with new_folder(folder, marker=INDEX_FILE, overwrite=False) as partial:
                 pipeline.save_pretrained(partial)
+
+
+def remove_poses(model: Path, folder: Path) -> None:
+    """Copy ``model`` to ``folder`` with a trajectory encoder that has no poses, where that is not done yet."""
+    if folder.exists():
+        return
+    pipeline = ReSimPipeline.from_pretrained(model)
+    old = pipeline.trajectory_encoder
+    encoder = TrajectoryEncoder.from_config(old.config, video_width=None)
+    encoder.load_state_dict({name: old.state_dict()[name] for name in encoder.state_dict()})
+    pipeline.register_modules(trajectory_encoder=encoder)
+    with new_folder(folder, marker=INDEX_FILE, overwrite=False) as partial:
+        pipeline.save_pretrained(partial)
 
 
 def start(command: Sequence[object], log: Path) -> None:
@@ -88,6 +102,9 @@ def train_all(schedule: Schedule, runs: Sequence[Run], num_workers: int) -> None
     """First every seed's common start, then every variant, ``num_workers`` processes at a time."""
 
     def train_run(run: Run) -> None:
+        variant, seed = run
+        if not variant.poses:
+            remove_poses(pretraining(schedule, seed).folder, without_poses(schedule, seed))
         for training in trainings(schedule, *run):
             train(training)
 

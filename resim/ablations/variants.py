@@ -33,11 +33,15 @@ class Variant:
     preset: str = "tiny_ablation"
     flags: tuple[str, ...] = ()
     lora_first: bool = True
+    # Whether latents are told their poses; otherwise the path is in the trajectory tokens alone, as in the paper.
+    poses: bool = True
 
 
 Run = tuple[Variant, int]  # a variant and its seed
 
-BASE = Variant(name="base", differs_in="non-expert data, K = 4, P(t high) = 2/3, noised context, LoRA first")
+BASE = Variant(
+    name="base", differs_in="non-expert data, K = 4, P(t high) = 2/3, noised context, LoRA first, poses at the latents"
+)
 VARIANTS = (
     BASE,
     Variant(name="experts_only", differs_in="no clips of non-expert drivers, equal steps", preset="tiny_experts"),
@@ -46,6 +50,7 @@ VARIANTS = (
     Variant(name="high_noise_1_2", differs_in="P(t high) = 1/2", flags=("--high_noise_probability", "0.5")),
     Variant(name="high_noise_3_4", differs_in="P(t high) = 3/4", flags=("--high_noise_probability", "0.75")),
     Variant(name="clean_context", differs_in="no context augmentation", flags=("--max_context_timestep", "0")),
+    Variant(name="tokens_only", differs_in="latents are not told their poses, as in the paper", poses=False),
     Variant(name="full_from_start", differs_in="everything learns from the start, no LoRA", lora_first=False),
 )
 
@@ -83,9 +88,15 @@ def pretraining(schedule: Schedule, seed: int) -> Training:
     )  # fmt: skip
 
 
+def without_poses(schedule: Schedule, seed: int) -> Path:
+    """Where the common start lies for variants whose latents are not told their poses."""
+    return seed_folder(schedule, seed) / "pretrained_without_poses"
+
+
 def trainings(schedule: Schedule, variant: Variant, seed: int) -> tuple[Training, ...]:
     """What a variant trains after the common start, in order: stages 2 and 3, or stage 3 for the steps of both."""
-    folder, model = run_folder(schedule, variant, seed), pretraining(schedule, seed).folder
+    folder = run_folder(schedule, variant, seed)
+    model = pretraining(schedule, seed).folder if variant.poses else without_poses(schedule, seed)
     stages = [("everything", schedule.lora_steps + schedule.joint_steps)]
     if variant.lora_first:
         stages = [("lora", schedule.lora_steps), ("everything", schedule.joint_steps)]

@@ -111,6 +111,15 @@ class StoreWriter:
         self._rows.append(row)
         self._ids.add(clip_id)
 
+    def add_copy(self, clip: Clip, frames: Iterable[Frames]) -> None:
+        """Append what another store knows about ``clip``, with these 49 ``frames`` of it."""
+        self.add(
+            frames,
+            **{name: getattr(clip, name) for name in ("clip_id", "scene_id", "driver", "command", "infractions")},
+            **{name: getattr(clip, name) for name in POSE_SHAPES},
+            camera=None if clip.camera is None else Camera(**clip.camera),
+        )
+
     def _write_frames(self, frames: Iterable[Frames], clip_id: str) -> tuple[str, float]:
         shard, place = divmod(len(self._rows), CLIPS_PER_SHARD)
         if place == 0:

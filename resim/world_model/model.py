@@ -43,7 +43,7 @@ class WorldModel(nn.Module):
             context_timestep_B: context augmentation t_aug; 0 at inference.
         """
         dtype = self.transformer.dtype
-        trajectory = self.trajectory_encoder(waypoints_B83, has_waypoints_B)
+        trajectory, poses = self.trajectory_encoder(waypoints_B83, has_waypoints_B)
         text = torch.cat([prompt_embeds_BLD.to(dtype), trajectory.to(dtype)], dim=1)
         num_context = context_BFCHW.shape[1]
         v = self.transformer(
@@ -52,6 +52,7 @@ class WorldModel(nn.Module):
             timestep=timestep_B,
             context_level=context_level(context_timestep_B),
             num_context=num_context,
+            pose_embeds=poses,
         )
         return v[:, num_context:]
 
@@ -71,7 +72,14 @@ def from_cogvideox(path: str | Path) -> WorldModel:
         raise ValueError(f"{config_file} describes a {found}, not a CogVideoXTransformer3DModel")
     stock = CogVideoXTransformer3DModel.from_pretrained(folder, use_safetensors=True)
     transformer = from_stock_transformer(stock)
-    return WorldModel(transformer, TrajectoryEncoder(text_embed_dim=transformer.config.text_embed_dim))
+    return WorldModel(transformer, full_size_encoder(transformer))
+
+
+def full_size_encoder(transformer: ReSimTransformer3DModel) -> TrajectoryEncoder:
+    """A fresh trajectory encoder of the paper's size for ``transformer``, with poses for its latents."""
+    config = transformer.config
+    width = config.num_attention_heads * config.attention_head_dim
+    return TrajectoryEncoder(text_embed_dim=config.text_embed_dim, video_width=width)
 
 
 def from_stock_transformer(stock: CogVideoXTransformer3DModel) -> ReSimTransformer3DModel:

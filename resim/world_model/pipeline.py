@@ -63,7 +63,13 @@ def small_pipeline(
         max_text_seq_length=SMALL_TEXT_LENGTH,
     )
     encoder = TrajectoryEncoder(
-        text_embed_dim=SMALL_TEXT_WIDTH, width=128, num_layers=2, num_heads=4, head_dim=32, mlp_dim=256
+        text_embed_dim=SMALL_TEXT_WIDTH,
+        width=128,
+        num_layers=2,
+        num_heads=4,
+        head_dim=32,
+        mlp_dim=256,
+        video_width=32 * num_heads,
     )
     initialise_from_scratch(WorldModel(transformer, encoder))
     tokenizer, text_encoder = small_text_encoder(SMALL_TEXT_WIDTH, SMALL_TEXT_LENGTH, seed=0)

@@ -1,4 +1,9 @@
-"""Trajectory encoder: 8 waypoints -> 9 tokens that stand behind the text tokens (arXiv 2506.09981, Sec. 3)."""
+"""Trajectory encoder: 8 waypoints -> 9 tokens behind the text tokens (arXiv 2506.09981, Sec. 3), and poses of latents.
+
+The tokens are the paper's. Beside them every predicted latent is told the pose of its own moment: attention then need
+not find out which token speaks of which moment, and a model obeys after minutes that ignored its path before
+(measured, docs/ablations.md).
+"""
 
 import math
 
@@ -8,12 +13,50 @@ from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from resim.clip import NUM_WAYPOINTS
+from resim.clip import FPS, NUM_FUTURE_FRAMES, NUM_WAYPOINTS, WAYPOINT_DT_S
+from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS
 
 NUM_TRAJECTORY_TOKENS = NUM_WAYPOINTS + 1  # CLS in front
 # Typical size of x, y and heading over 4 s. The input layer's weights are drawn in these units, so that the LayerNorm
 # behind it, which removes scale, still sees a bias of the same size and with it the length of the path.
 WAYPOINT_SCALE = (20.0, 4.0, 0.5)
+NUM_FUTURE_LATENTS = NUM_LATENTS - NUM_CONTEXT_LATENTS
+# Radians per metre, metre and radian in the fastest of the waves that a pose is told in; each next one is half as fast.
+POSE_RATE = (3.0, 3.0, 30.0)
+NUM_POSE_WAVES = 8
+
+
+def latent_poses(waypoints_B83: torch.Tensor) -> torch.Tensor:
+    """Poses (B, 10, 3) in the middle of each predicted latent's four frames, linear between the waypoints (B, 8, 3)."""
+    frames_per_latent = NUM_FUTURE_FRAMES // NUM_FUTURE_LATENTS
+    frame = torch.arange(NUM_FUTURE_LATENTS, device=waypoints_B83.device) * frames_per_latent
+    middle_s = (frame + (frames_per_latent + 1) / 2) / FPS  # the first future frame is at 1 / FPS
+    waypoint_s = WAYPOINT_DT_S * torch.arange(1, NUM_WAYPOINTS + 1, device=waypoints_B83.device)
+    # The pose at t = 0 is the origin, so that its share is simply missing.
+    weights = (1 - (middle_s[:, None] - waypoint_s).abs() / WAYPOINT_DT_S).clamp(min=0)
+    return torch.einsum("fn,bnd->bfd", weights.to(waypoints_B83.dtype), waypoints_B83)
+
+
+class PoseEmbedding(nn.Module):
+    """Poses (B, N, 3) -> (B, N, out_width): sines and cosines at wavelengths from 2 m to 270 m, and an MLP.
+
+    Its output is zero at the start.
+    """
+
+    def __init__(self, width: int, out_width: int):
+        super().__init__()
+        rate = torch.tensor(POSE_RATE)[:, None] * 0.5 ** torch.arange(NUM_POSE_WAVES)
+        self.register_buffer("rate_3W", rate, persistent=False)
+        self.hidden = nn.Linear(2 * rate.numel(), width)
+        self.out = nn.Linear(width, out_width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, poses_BN3: torch.Tensor) -> torch.Tensor:
+        """The embedding; sines in float32."""
+        phase = poses_BN3.float()[..., None] * self.rate_3W.float()
+        waves = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(2).to(self.hidden.weight.dtype)
+        return self.out(nn.functional.silu(self.hidden(waves)))
 
 
 class TrajectoryLayer(nn.Module):
@@ -38,10 +81,13 @@ class TrajectoryLayer(nn.Module):
 
 
 class TrajectoryEncoder(ModelMixin, ConfigMixin):
-    """Waypoints (B, 8, 3) -> tokens (B, 9, text_embed_dim); a clip without a trajectory contributes zeros.
+    """Waypoints (B, 8, 3) -> tokens (B, 9, text_embed_dim) and embedded poses (B, 10, video_width).
 
-    Linear 3 -> width and LayerNorm, a learned CLS in front, fixed sin-cos positions, pre-LN layers, LayerNorm, and a
-    zero-initialised Linear to the text width: a fresh encoder changes nothing whatever the waypoints are.
+    A clip without a trajectory contributes zeros to both. With ``video_width`` None there are no poses, as in the
+    paper; otherwise it is the transformer's width.
+
+    The tokens: Linear 3 -> width and LayerNorm, a learned CLS in front, fixed sin-cos positions, pre-LN layers,
+    LayerNorm, and a zero-initialised Linear to the text width. A fresh encoder changes nothing whatever the path is.
     """
 
     @register_to_config
@@ -53,6 +99,7 @@ class TrajectoryEncoder(ModelMixin, ConfigMixin):
         num_heads: int = 8,
         head_dim: int = 64,
         mlp_dim: int = 2048,
+        video_width: int | None = None,
     ):
         super().__init__()
         self.embed = nn.Linear(3, width)
@@ -64,6 +111,7 @@ class TrajectoryEncoder(ModelMixin, ConfigMixin):
         positions = get_1d_sincos_pos_embed_from_grid(width, torch.arange(NUM_TRAJECTORY_TOKENS, dtype=torch.float32))
         self.register_buffer("positions", positions.float(), persistent=False)
         self.reset_parameters()
+        self.poses = None if video_width is None else PoseEmbedding(width, video_width)
 
     def reset_parameters(self) -> None:
         """Initialise: input layer in WAYPOINT_SCALE units, output layer zero."""
@@ -75,12 +123,16 @@ class TrajectoryEncoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, waypoints_B83: torch.Tensor, has_waypoints_B: torch.Tensor) -> torch.Tensor:
-        """Tokens (B, 9, text_embed_dim) from waypoints (metres, radians), zero where ``has_waypoints_B`` is False."""
+    def forward(
+        self, waypoints_B83: torch.Tensor, has_waypoints_B: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens and poses of waypoints (metres, radians), zero where ``has_waypoints_B`` is False."""
         # Absent waypoints may hold anything; masked before the maths so that not even a NaN among them gets through.
-        waypoints = torch.where(has_waypoints_B[:, None, None], waypoints_B83, 0.0).to(self.embed.weight.dtype)
-        tokens = self.embed_norm(self.embed(waypoints))
+        given = has_waypoints_B[:, None, None]
+        waypoints = torch.where(given, waypoints_B83, 0.0)
+        tokens = self.embed_norm(self.embed(waypoints.to(self.embed.weight.dtype)))
         tokens = torch.cat([self.cls.expand(len(tokens), 1, -1), tokens], dim=1) + self.positions.to(tokens.dtype)
         for layer in self.layers:
             tokens = layer(tokens)
-        return self.out(self.norm(tokens)) * has_waypoints_B[:, None, None]
+        tokens = self.out(self.norm(tokens)) * given
+        return tokens, None if self.poses is None else self.poses(latent_poses(waypoints)) * given

@@ -112,6 +112,7 @@ class ReSimTransformer3DModel(CogVideoXTransformer3DModel):
         timestep: torch.Tensor,
         context_level: torch.Tensor,
         num_context: int,
+        pose_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict v.
 
@@ -121,6 +122,7 @@ class ReSimTransformer3DModel(CogVideoXTransformer3DModel):
             timestep: diffusion timestep (B,) of the noisy latents.
             context_level: augmentation level (B,) of the context latents, a multiple of 100.
             num_context: how many of the F latents are context, 0 .. F.
+            pose_embeds: (B, N, width) of the last N latents, added to all tokens of their latent.
 
         Returns:
             v (B, F, C, h, w); what stands at the context latents means nothing.
@@ -138,6 +140,9 @@ class ReSimTransformer3DModel(CogVideoXTransformer3DModel):
         num_text, num_context_tokens = encoder_hidden_states.shape[1], num_context * rows * columns
         text, video = tokens[:, :num_text], tokens[:, num_text:]
         video = video + position_table(frames, rows, columns, video.shape[-1], video.device).to(video.dtype)
+        if pose_embeds is not None:
+            poses = pose_embeds.repeat_interleave(rows * columns, dim=1).to(video.dtype)
+            video = video + nn.functional.pad(poses, (0, 0, video.shape[1] - poses.shape[1], 0))
         context, future = video[:, :num_context_tokens], video[:, num_context_tokens:]
         context = context + self.context_level_proj(level_embed)[:, None]
 
