@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_pipeline
 from tiny_run import HEIGHT_PX, LATENT_SHAPE, WIDTH_PX
 
 from data_prep.select_drivers import SelectArgs, select_drivers
 from resim.ablations import measures, page, runs, statistics
-from resim.ablations.variants import BASE, VARIANTS, Schedule, pretraining, run_folder, trainings
+from resim.ablations.variants import BASE, VARIANTS, Schedule, pretraining, run_folder, trainings, without_poses
 from resim.config import flatten
 from resim.data.latents import LatentCache, write_latents
 from resim.data.store import ClipStore, StoreWriter
 from resim.presets import parse_command_line, tiny_ablation, tiny_experts
+from resim.world_model.pipeline import ReSimPipeline
 
 SCHEDULE = Schedule(lora_steps=30, joint_steps=130)
 BY_NAME = {variant.name: variant for variant in VARIANTS}
@@ -54,7 +56,7 @@ def test_without_non_experts_only_the_simulated_store_changes():
         different = {key for key in own if own[key] != base[key]} - {"output_dir", "init_from"}
         assert different == {"preset", "data.entries"}
     (own,), (base,) = tiny_experts().data.entries, tiny_ablation().data.entries
-    assert (str(base.store), str(own.store)) == ("simple", "simple_experts")
+    assert (str(base.store), str(own.store)) == ("simple_more", "simple_more_experts")
     assert replace(own, store=base.store) == base
 
 
@@ -62,7 +64,8 @@ def test_every_variant_takes_as_many_steps_from_the_common_start():
     for variant in VARIANTS:
         stages = configs(variant.name, seed=1)
         assert sum(stage["max_train_steps"] for stage in stages) == 160
-        assert stages[0]["init_from"] == str(pretraining(SCHEDULE, 1).folder)
+        start = pretraining(SCHEDULE, 1).folder if variant.poses else without_poses(SCHEDULE, 1)
+        assert stages[0]["init_from"] == str(start)
         assert [stage["trains"] for stage in stages] == ["lora", "everything"] if variant.lora_first else ["everything"]
         assert {stage["seed"] for stage in stages} == {1}
     lora, everything = trainings(SCHEDULE, BASE, 0)
@@ -70,11 +73,27 @@ def test_every_variant_takes_as_many_steps_from_the_common_start():
     assert [variant.name for variant in VARIANTS if not variant.lora_first] == ["full_from_start"]
 
 
+def test_tokens_only_is_the_common_start_without_its_poses(tmp_path):
+    pipeline = tiny_pipeline()
+    pipeline.save_pretrained(tmp_path / "start")
+    assert [variant.name for variant in VARIANTS if not variant.poses] == ["tokens_only"]
+    for _ in range(2):  # the second call finds the work done
+        runs.remove_poses(tmp_path / "start", tmp_path / "without")
+    model = ReSimPipeline.from_pretrained(tmp_path / "without").world_model
+    waypoints, given = torch.ones(1, 8, 3), torch.tensor([True])
+    tokens, poses = model.trajectory_encoder(waypoints, given)
+    assert poses is None
+    expected, expected_poses = pipeline.trajectory_encoder(waypoints, given)
+    assert torch.equal(tokens, expected) and expected_poses.abs().sum() > 0
+    for name, value in pipeline.transformer.state_dict().items():
+        assert torch.equal(model.transformer.state_dict()[name], value), name
+
+
 def test_the_common_start_sees_no_action():
     config = parse_command_line(pretraining(SCHEDULE, 0).flags)
     entries = (*config.data.entries, *config.data.validation_entries)
     assert [(str(entry.store), entry.trajectory_dropout) for entry in entries] == [
-        ("simple_experts", 1.0),
+        ("simple_more_experts", 1.0),
         ("simple_held_out", 1.0),
     ]
     assert config.trains == "transformer"

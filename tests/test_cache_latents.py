@@ -1,4 +1,4 @@
-"""data_prep/cache_latents.py and data_prep/check.py on a small store and a real, tiny VAE."""
+"""data_prep/cache_latents.py, reconstruct.py and check.py on a small store and a real, tiny VAE."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ from diffusers import AutoencoderKLCogVideoX
 
 from data_prep.cache_latents import CacheArgs, cache_latents
 from data_prep.check import CheckArgs, check
+from data_prep.reconstruct import ReconstructArgs, reconstruct
 from resim.data.latents import LatentCache, vae_fingerprint
 from resim.data.store import ClipStore, StoreWriter
-from resim.world_model.latents import encode_frames
+from resim.world_model.latents import decode_latents, encode_frames
 
 H, W = 16, 80
 
@@ -23,7 +24,8 @@ def store(tmp_path):
     return ClipStore(tmp_path / "store")
 
 
-def test_cached_latents_are_the_vaes(tmp_path, store):
+@pytest.fixture
+def vae(tmp_path):
     torch.manual_seed(0)
     vae = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 3,
@@ -38,6 +40,10 @@ def test_cached_latents_are_the_vaes(tmp_path, store):
         latents_std=(0.5, 1.0, 2.0, 3.0),
     )
     vae.save_pretrained(tmp_path / "vae")
+    return vae
+
+
+def test_cached_latents_are_the_vaes(tmp_path, store, vae):
     cache_latents(CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu"))
     cache = LatentCache(store, fingerprint=vae_fingerprint(tmp_path / "vae"), height_px=H, width_px=W)
     frames_BTCHW = torch.from_numpy(store.read_frames(1, H, W)).permute(0, 3, 1, 2)[None]
@@ -47,6 +53,24 @@ def test_cached_latents_are_the_vaes(tmp_path, store):
     spread = cached.std(dim=0)
     assert torch.all((cached.mean(dim=0) - mean).abs() < 6 * spread / 8 + 0.02 * mean.abs() + 1e-3)
     assert spread.mean() > 0.1
+
+
+def test_a_reconstructed_store_shows_the_decoded_means_under_the_same_labels(tmp_path, store, vae):
+    args = ReconstructArgs(store=store.path, vae=tmp_path / "vae", output_dir=tmp_path / "copy", device="cpu")
+    with pytest.raises(FileNotFoundError, match="no cached latents"):
+        reconstruct(args)
+    assert not args.output_dir.exists()
+    cache_latents(CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu"))
+    reconstruct(args)
+    copy = ClipStore(args.output_dir)
+    for index, (clip, original) in enumerate(zip(copy.clips, store.clips, strict=True)):
+        assert (clip.clip_id, clip.scene_id) == (original.clip_id, original.scene_id)
+        assert np.array_equal(clip.waypoints, original.waypoints)
+        frames_BTCHW = torch.from_numpy(store.read_frames(index, H, W)).permute(0, 3, 1, 2)[None]
+        expected = decode_latents(vae, encode_frames(vae, frames_BTCHW))[0].permute(0, 2, 3, 1).float().numpy()
+        shown = copy.read_frames(index, H, W).astype(np.float32)
+        assert np.abs(shown - expected).mean() < 4  # grey levels: bfloat16 latents, and the copy's mp4
+        assert np.abs(store.read_frames(index, H, W) - expected).mean() > 20
 
 
 def test_check(store, capsys):

@@ -117,7 +117,7 @@ class StoreWriter:
             frames,
             **{name: getattr(clip, name) for name in ("clip_id", "scene_id", "driver", "command", "infractions")},
             **{name: getattr(clip, name) for name in POSE_SHAPES},
-            camera=None if clip.camera is None else Camera(**clip.camera),
+            camera=None if clip.camera is None else Camera(**clip.camera),  # type: ignore[arg-type]  # its ints are ints
         )
 
     def _write_frames(self, frames: Iterable[Frames], clip_id: str) -> tuple[str, float]:

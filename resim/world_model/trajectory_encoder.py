@@ -43,6 +43,8 @@ class PoseEmbedding(nn.Module):
     Its output is zero at the start.
     """
 
+    rate_3W: torch.Tensor
+
     def __init__(self, width: int, out_width: int):
         super().__init__()
         rate = torch.tensor(POSE_RATE)[:, None] * 0.5 ** torch.arange(NUM_POSE_WAVES)
