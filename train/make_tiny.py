@@ -150,8 +150,8 @@ def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
     """Inverse dynamics and Video2Reward, on the true videos of the simulation and their copies from the VAE."""
     data = args.work_dir / "data"
     for name, stores, held_out in (
-        ("inverse_dynamics", ("simple", "simple_vae", "simulation", "logs"), "simple_held_out"),
-        ("video2reward", ("simple", "simple_vae", "policies"), "simple_held_out"),
+        ("inverse_dynamics", ("simple_more", "simple_vae", "simulation", "logs"), "simple_held_out"),
+        ("video2reward", ("simple_more", "simple_vae", "policies"), "simple_held_out"),
     ):
         python(
             SCRIPTS / f"train_{name}.py",

@@ -30,7 +30,7 @@ TINY = tiny_fit(
     "inverse_dynamics",
     max_train_steps=3000,
     train_batch_size=8,
-    stores=("simple", "simple_vae", "simulation", "logs"),
+    stores=("simple_more", "simple_vae", "simulation", "logs"),
     held_out="simple_held_out",
 )
 

@@ -33,7 +33,7 @@ TINY = tiny_fit(
     "video2reward",
     max_train_steps=1200,
     train_batch_size=16,
-    stores=("simple", "simple_vae", "policies"),
+    stores=("simple_more", "simple_vae", "policies"),
     held_out="simple_held_out",
 )
 
