@@ -7,11 +7,9 @@ import time
 from itertools import product
 from pathlib import Path
 
-import torch
-
 from resim.clip import NUM_HISTORY_FRAMES
 from resim.entry_point import run
-from resim.futures import Waypoints, model_size_px
+from resim.futures import Precision, Waypoints, load_pipeline, model_size_px
 from resim.geometry import simulation_camera
 from resim.judges import load_video2reward
 from resim.manoeuvres import MANOEUVRES, manoeuvre
@@ -19,7 +17,6 @@ from resim.scoring import score
 from resim.simulation.generator import generate_scenario
 from resim.simulation.painter import paint_clip
 from resim.simulation.simulate import drive
-from resim.world_model.pipeline import ReSimPipeline
 
 SPEEDS_MPS = (8.0, 10.0, 12.0, 14.0)
 
@@ -38,12 +35,12 @@ def main(
     num_inference_steps: int = 10,
     guidance_scale: float | None = None,
     seed: int = 6_000_000,
+    dtype: Precision = "float32",
 ) -> None:
     """Rank the candidates once from one noise and once from two."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = ReSimPipeline.from_pretrained(model).to(device)
+    pipe = load_pipeline(model, dtype)
     pipe.set_progress_bar_config(disable=True)
-    reward_model = load_video2reward(model / "video2reward").to(device)
+    reward_model = load_video2reward(model / "video2reward").to(pipe.device)
     truth = paint_clip(drive(generate_scenario(seed), "expert").scene, simulation_camera(*model_size_px(pipe)))
     print("| candidates | seeds | steps | seconds |")
     print("|---|---|---|---|")

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -22,14 +21,13 @@ from resim.closed_loop import (
 from resim.data.video import write_video
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.futures import model_size_px
+from resim.futures import Precision, load_pipeline, model_size_px
 from resim.geometry import simulation_camera
 from resim.judges import load_inverse_dynamics, load_video2reward
 from resim.report import Report, write_json
 from resim.simulation.generator import generate_scenario
 from resim.simulation.painter import paint_clip
 from resim.simulation.simulate import LongDrive, drive_rounds
-from resim.world_model.pipeline import ReSimPipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +58,8 @@ class ClosedLoopArgs:
     guidance_scale: float | None = None
     # Of the noise, the same for every drive.
     seed: int = 0
+    # Precision of the world model; bfloat16 is faster where the processor has it.
+    dtype: Precision = "float32"
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -90,12 +90,11 @@ def closed_loop(args: Annotated[ClosedLoopArgs, tyro.conf.arg(name="")]) -> None
     """Write report.html, closed_loop.json and a video of each drive, and print the drift."""
     with new_folder(args.output_dir, marker="closed_loop.json", overwrite=args.overwrite) as folder:
         drives = simulate(args)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        pipe = ReSimPipeline.from_pretrained(args.model).to(device)
+        pipe = load_pipeline(args.model, args.dtype)
         pipe.set_progress_bar_config(disable=True)
         height_px, width_px = model_size_px(pipe)
-        reader = load_inverse_dynamics(args.inverse_dynamics, height_px=height_px, width_px=width_px).to(device)
-        reward_model = load_video2reward(args.video2reward).to(device)
+        reader = load_inverse_dynamics(args.inverse_dynamics, height_px=height_px, width_px=width_px).to(pipe.device)
+        reward_model = load_video2reward(args.video2reward).to(pipe.device)
         camera = simulation_camera(height_px, width_px)
         (folder / "videos").mkdir()
         loops, videos = [], []

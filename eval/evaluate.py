@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
 from resim.entry_point import one_line_errors
 from resim.files import new_folder
+from resim.futures import Precision, load_pipeline
 from resim.gates import GateConfig, load_judges, measure_gates, write_gates
-from resim.world_model.pipeline import ReSimPipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +24,16 @@ class GatesArgs(GateConfig):
     video2reward: Path = Path("checkpoints/tiny/video2reward")
     # Where gates.json, candidates.parquet and report.html go.
     output_dir: Path = Path("outputs/gates")
+    # Precision of the world model; bfloat16 is faster where the processor has it.
+    dtype: Precision = "float32"
     # Replace the output of an earlier run.
     overwrite: bool = False
 
 
 def gates(args: Annotated[GatesArgs, tyro.conf.arg(name="")]) -> None:
     """Write gates.json (means under ``gates``, the action gate's scenes), candidates.parquet and report.html."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     with new_folder(args.output_dir, marker="gates.json", overwrite=args.overwrite) as folder:
-        pipe = ReSimPipeline.from_pretrained(args.model).to(device)
+        pipe = load_pipeline(args.model, args.dtype)
         pipe.set_progress_bar_config(disable=True)
         reader, reward_model = load_judges(pipe, args.inverse_dynamics, args.video2reward)
         result = measure_gates(pipe, reader, reward_model, args)

@@ -12,11 +12,10 @@ from resim.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
 from resim.data.video import write_video
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.futures import Frames, Waypoints, compare_video, model_size_px
+from resim.futures import Frames, Precision, Waypoints, compare_video, load_pipeline, model_size_px
 from resim.overlay import side_by_side
 from resim.report import write_json
 from resim.start import Start, StartArgs, find_clip, read_path, read_start, speed_at_start
-from resim.world_model.pipeline import ReSimPipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +34,8 @@ class GenerateArgs(StartArgs):
     guidance_scale: float | None = None
     # Of the noise: the same seed gives the same noise for every path.
     seed: int = 0
+    # Precision of the world model; bfloat16 is faster where the processor has it.
+    dtype: Precision = "float32"
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -72,7 +73,7 @@ def generate(args: Annotated[GenerateArgs, tyro.conf.arg(name="")]) -> None:
     with new_folder(args.output_dir, marker="generation.json", overwrite=args.overwrite) as folder:
         found = find_clip(args)
         rounds = read_rounds(args, None if found is None else found[0].clips[found[1]])
-        pipe = ReSimPipeline.from_pretrained(args.model).to("cuda" if torch.cuda.is_available() else "cpu")
+        pipe = load_pipeline(args.model, args.dtype)
         start = read_start(args, found, *model_size_px(pipe))
         output = pipe(
             start.history,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,13 @@ from resim.world_model.pipeline import ReSimPipeline
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
 Waypoints = NDArray[np.float32]  # 8 3
+Precision = Literal["float32", "bfloat16"]
+
+
+def load_pipeline(model: Path, dtype: Precision) -> ReSimPipeline:
+    """The checkpoint ``model`` in this precision, on the GPU where there is one."""
+    pipe = ReSimPipeline.from_pretrained(model, dtype=getattr(torch, dtype))
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_size_px(pipe: ReSimPipeline) -> tuple[int, int]:

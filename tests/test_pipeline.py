@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_models import randomise, tiny_pipeline
 
+from resim.futures import load_pipeline
 from resim.manoeuvres import manoeuvre
 from resim.world_model import lora
 from resim.world_model.pipeline import ReSimPipeline
@@ -125,3 +126,14 @@ def test_wrong_input_is_named(pipeline, history):
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
             pipeline(**(STEPS | arguments))
+
+
+def test_bfloat16_imagines_nearly_the_same(tmp_path, history):
+    tiny_pipeline().save_pretrained(tmp_path)
+    futures = {}
+    for dtype in ("float32", "bfloat16"):
+        pipe = load_pipeline(tmp_path, dtype)
+        assert {module.dtype for module in (pipe.vae, pipe.world_model.transformer)} == {getattr(torch, dtype)}
+        futures[dtype] = pipe(history, LEFT, generator=seeded(), **STEPS).frames
+    a, b = (frames[:, 9:].astype(np.float32) for frames in futures.values())
+    assert 0 < np.abs(a - b).mean() < 0.1 * a.std()
