@@ -51,7 +51,7 @@ class MeasureConfig:
     # Folder of the inverse dynamics model that reads the futures' paths.
     inverse_dynamics: Path = Path("outputs/tiny/inverse_dynamics/model")
     # Scenes with three paths each, and a drive of the expert over several rounds.
-    num_scenes: int = 24
+    num_scenes: int = 12
     # The first scene's; nothing is trained or reported elsewhere on scenes from here on.
     first_seed: int = 3_700_000
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
@@ -59,7 +59,7 @@ class MeasureConfig:
     # Rounds of 4 s along the expert's path.
     num_rounds: int = 3
     # Denoising steps.
-    num_inference_steps: int = 10
+    num_inference_steps: int = 4
     # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
     guidance_scale: float | None = None
 

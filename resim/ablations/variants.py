@@ -13,11 +13,11 @@ class Schedule:
     # Folder of the stores that make tiny simulates.
     data_root: Path = Path("outputs/tiny/data")
     # Steps on video without actions, once per seed, before every variant.
-    pretrain_steps: int = 200
+    pretrain_steps: int = 150
     # Steps of LoRA and trajectory encoder with the transformer frozen.
-    lora_steps: int = 300
+    lora_steps: int = 150
     # Steps of everything after that; without LoRA first, everything learns for both.
-    joint_steps: int = 1_300
+    joint_steps: int = 650
     # Steps between the checkpoints that the curves are measured on.
     checkpointing_steps: int = 325
     # Every variant is trained so many times.
