@@ -37,7 +37,7 @@ class GateConfig:
     # Futures of each candidate in the selection; the variance baseline needs two.
     num_seeds: int = 2
     # Denoising steps.
-    num_inference_steps: int = 4
+    num_inference_steps: int = 10
     # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
     guidance_scale: float | None = None
     # Of the noise, the same for every path of a scene.
