@@ -39,7 +39,7 @@ class StubPipeline:
 @pytest.fixture
 def stub(monkeypatch):
     pipe = StubPipeline()
-    monkeypatch.setattr(ReSimPipeline, "from_pretrained", lambda folder: pipe)
+    monkeypatch.setattr(ReSimPipeline, "from_pretrained", lambda folder, *, dtype: pipe)
     return pipe
 
 
