@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,13 @@ def test_a_restart_trains_only_what_is_missing(tmp_path, monkeypatch):
     full = BY_NAME["full_from_start"]
     runs.train_all(schedule, [(BASE, 0), (full, 0)], num_workers=1)
     assert started == [("seed0/base/everything", "latest"), ("seed0/full_from_start/everything", "--overwrite")]
+
+
+def test_finished_runs_are_recognised_side_by_side(tmp_path):
+    training = trainings(replace(SCHEDULE, output_dir=tmp_path), BASE, 0)[0]
+    finish(training)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(runs.is_finished, [training] * 16)) == [True] * 16
 
 
 def test_other_settings_are_an_error_and_a_failure_names_the_log(tmp_path, monkeypatch):

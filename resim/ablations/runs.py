@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from diffusers import AutoencoderKLCogVideoX
@@ -23,6 +24,7 @@ from resim.world_model.trajectory_encoder import TrajectoryEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_LAYERS, NUM_HEADS = 2, 4  # of the model that is trained
+PARSING = Lock()  # tyro's parser is not made for two threads at once
 
 
 def prepare(schedule: Schedule, vae: Path) -> None:
@@ -79,7 +81,8 @@ def is_finished(training: Training) -> bool:
     if not (training.folder / INDEX_FILE).is_file():
         return False
     saved = json.loads((training.folder / CONFIG_FILE).read_text())["config"]
-    wanted = flatten(parse_command_line(training.flags))
+    with PARSING:
+        wanted = flatten(parse_command_line(training.flags))
     for name in wanted.keys() - {"resume_from_checkpoint", "overwrite"}:
         if saved.get(name) != wanted[name]:
             raise ValueError(
