@@ -169,12 +169,13 @@ def curves(results: Results) -> Figure:
 def setting(results: Results) -> str:
     """What all variants share."""
     settings, schedule = results["settings"], results["schedule"]
+    scale = "the checkpoint's own" if settings["guidance_scale"] is None else settings["guidance_scale"]
     return (
         "One choice of the recipe is changed at a time. Every variant starts, per seed, from the same model pretrained "
         f"for {schedule['pretrain_steps']} steps on video without actions, and trains for "
         f"{schedule['lora_steps'] + schedule['joint_steps']} steps of {tiny_ablation().global_batch_size} clips, "
         f"{schedule['lora_steps']} of them LoRA first. Measured on {settings['num_scenes']} unseen scenes with three "
-        f"paths each, {settings['num_inference_steps']} denoising steps, guidance {settings['guidance_scale']}. "
+        f"paths each, {settings['num_inference_steps']} denoising steps, guidance scale: {scale}. "
         "The model is tiny and briefly trained: a difference here is a hint about the full one, no measurement of it."
     )
 
