@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import tyro
 
 from resim.clip import NUM_HISTORY_FRAMES
@@ -14,7 +13,7 @@ from resim.demo import Cost, report_cost, report_training, report_vae, run_comma
 from resim.doctor import machine
 from resim.entry_point import run
 from resim.files import new_folder
-from resim.futures import generate_futures, model_size_px, report_futures, speed_at_start_mps
+from resim.futures import generate_futures, load_pipeline, model_size_px, report_futures, speed_at_start_mps
 from resim.geometry import Camera
 from resim.judges import load_inverse_dynamics
 from resim.manoeuvres import MANOEUVRES, manoeuvre
@@ -69,7 +68,7 @@ def kitti_demo(args: Annotated[KittiDemoArgs, tyro.conf.arg(name="")]) -> None:
             data_root = {"data_root": folder / "store"}
             stage = train("tiny_finetune", args.model.resolve(), tuned, args.steps, **data_root)
         with cost.phase("generate"):
-            pipe = ReSimPipeline.from_pretrained(tuned).to("cuda" if torch.cuda.is_available() else "cpu")
+            pipe = load_pipeline(tuned, "float32")
             vae_psnr_db = report_vae(report, pipe, ClipStore(folder / "store"), num_clips=1)
             scene = report_recording(report, folder, pipe, args)
         with cost.phase("measure the action gate, out of domain"):

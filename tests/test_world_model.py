@@ -98,7 +98,8 @@ def test_latents_are_told_the_pose_in_the_middle_of_their_four_frames():
     time_s = 0.5 * torch.arange(1, 9)
     path = torch.stack([speed_mps * time_s, torch.zeros(8), turn_radps * time_s], dim=-1)
     middle_s = torch.tensor([np.mean([0.1 * (4 * latent + frame) for frame in (1, 2, 3, 4)]) for latent in range(10)])
-    poses = latent_poses(path[None])[0]
+    with torch.autocast("cpu", torch.bfloat16):  # as in training, where metres must not be rounded to 8 bits
+        poses = latent_poses(path[None])[0]
     assert torch.allclose(poses[:, 0], speed_mps * middle_s.float(), atol=1e-5)
     assert torch.allclose(poses[:, 2], turn_radps * middle_s.float(), atol=1e-6)
 
