@@ -1,6 +1,8 @@
 """Inverse dynamics: its geometry against closed forms, its input, and that it learns, resumes and comes back."""
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +176,24 @@ def test_an_interrupted_fit_continues_bitwise(drives, tmp_path):
     whole, stopped = (InverseDynamics.from_pretrained(tmp_path / name / "model") for name in ("whole", "stopped"))
     for (name, a), b in zip(whole.state_dict().items(), stopped.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_fit_with_other_settings_is_not_continued(drives, tmp_path):
+    first = config(drives, tmp_path / "out")
+    fit(small_model(), first, plain_loss, script.evaluate)
+    state = (tmp_path / "out" / "training_state.pt").read_bytes()
+    fit(small_model(), replace(first, num_validation_clips=1), plain_loss, script.evaluate)  # no weight depends on it
+    wider = InverseDynamics(backbone="test_resnet", height_px=32, width_px=48, width=64, num_layers=1, num_heads=2)
+    moved = shutil.copytree(drives, tmp_path / "moved")
+    fit(small_model(), replace(first, stores=(moved,)), plain_loss, script.evaluate)  # the same clips elsewhere
+    for model, settings, named in (
+        (small_model(), replace(first, seed=5), "--seed was 0, now 5"),
+        (small_model(), replace(first, stores=(drives, drives)), "content of --stores"),
+        (wider, first, "network width was 32, now 64"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot continue .*out: {named}"):
+            fit(model, settings, plain_loss, script.evaluate)
+    assert (tmp_path / "out" / "training_state.pt").read_bytes() == state
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit(drives, tmp_path):

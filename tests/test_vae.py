@@ -1,6 +1,7 @@
 """The VAE's layout and causality, and that its training continues where it was stopped."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,8 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
         broken.setattr(train_vae.Optimizers, "step", stop_at_three)
         train_vae.train(args("stopped"))
     assert not (tmp_path / "stopped" / "vae").exists()
+    with pytest.raises(ValueError, match="cannot continue .*stopped: --kl_weight was 0.0001, now 0.1"):
+        train_vae.train(replace(args("stopped"), kl_weight=0.1))
     train_vae.train(args("stopped"))
     whole, stopped = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name / "vae") for name in ("whole", "stopped"))
     assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 3

@@ -13,9 +13,11 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
+from resim.config import flatten
 from resim.data.store import ClipStore
 from resim.entry_point import run
 from resim.files import new_folder
+from resim.training.fit import require_same_settings
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents
 
@@ -24,6 +26,8 @@ WINDOW_FRAMES = 17
 # Over how much the finished VAE's channels are measured.
 MOMENTS_CLIPS, MOMENTS_FRAMES = 32, 25
 STATE_FILE = "training_state.pt"
+# What a continued run may change, because no weight depends on it; the store is compared by what it holds.
+FREE_TO_CHANGE = {"store", "held_out", "output_dir", "checkpointing_steps", "latent_channels", "detail_exponent"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +131,9 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     vae = small_vae(height_px=train_frames.shape[2], width_px=train_frames.shape[3])
     ema = EMAModel(vae.parameters(), decay=args.ema_decay)
     optimizers = Optimizers(vae, args)
-    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizers)
+    settings = {f"--{name}": json.dumps(value) for name, value in flatten(args).items() if name not in FREE_TO_CHANGE}
+    settings["content of --store"] = ClipStore(args.store).fingerprint
+    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizers, settings)
 
     progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
     for step in progress:
@@ -144,7 +150,7 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
         ema.step(vae.parameters())
         progress.set_postfix({name: f"{value.item():.4f}" for name, value in losses.items()})
         if (step + 1) % args.checkpointing_steps == 0 or step + 1 == args.max_train_steps:
-            checkpoint(args, step + 1, vae, ema, optimizers, held_out)
+            checkpoint(args, step + 1, vae, ema, optimizers, settings, held_out)
 
     ema.copy_to(vae.parameters())
     vae = finish(vae, train_frames, args)
@@ -153,11 +159,14 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
         vae.save_pretrained(folder)
 
 
-def restore(file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizers: Optimizers) -> int:
+def restore(
+    file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizers: Optimizers, settings: dict[str, str]
+) -> int:
     """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
     if not file.is_file():
         return 0
     state = torch.load(file, weights_only=True)
+    require_same_settings(state.get("settings", {}), settings, file.parent)
     vae.load_state_dict(state["vae"])
     ema.load_state_dict(state["ema"])
     optimizers.muon.load_state_dict(state["muon"])
@@ -178,6 +187,7 @@ def checkpoint(
     vae: AutoencoderKLCogVideoX,
     ema: EMAModel,
     optimizers: Optimizers,
+    settings: dict[str, str],
     held_out: np.ndarray,
 ) -> None:
     """Measure the held-out PSNR of the EMA weights, log it, and write the state to go on from."""
@@ -190,6 +200,7 @@ def checkpoint(
         "ema": ema.state_dict(),
         "muon": optimizers.muon.state_dict(),
         "adam": optimizers.adam.state_dict(),
+        "settings": settings,
         "step": step,
     }
     partial = args.output_dir / (STATE_FILE + ".partial")

@@ -11,7 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from resim.config import OptimConfig
+from resim.config import OptimConfig, flatten
 from resim.data.drives import DriveData, Drives, collate_drives
 from resim.data.mixture import RankBatchSampler
 from resim.files import new_folder
@@ -20,6 +20,16 @@ from resim.training.steps import learning_rate_at, make_optimizer, require_finit
 STATE_FILE = "training_state.pt"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FOLDER = "model"
+# What a continued run may change, because no weight depends on it; stores are compared by what they hold.
+FREE_TO_CHANGE = {
+    "stores",
+    "held_out",
+    "output_dir",
+    "checkpointing_steps",
+    "num_validation_clips",
+    "dataloader_num_workers",
+    "keep_in_memory",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +94,18 @@ Evaluate = Callable[[torch.nn.Module, list[Drives]], dict[str, float]]
 def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) -> dict[str, float]:
     """Train ``model``, or continue, and write it to ``output_dir/model``; returns the last held-out measurement.
 
-    Raises FloatingPointError before the optimizer step where the gradients are not finite.
+    Raises FloatingPointError before the optimizer step where the gradients are not finite, ValueError where the run in
+    ``output_dir`` was made with other settings.
     """
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     size = {"height_px": model.config.height_px, "width_px": model.config.width_px}
     data = DriveData(config.stores, seed=config.seed, keep_in_memory=config.keep_in_memory, **size)
     held_out = load_held_out(config, **size)
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config.optim)
+    settings = what_weights_depend_on(model, config, data)
     model, optimizer = accelerator.prepare(model, optimizer)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    start = restore(config.output_dir / STATE_FILE, model, optimizer)
+    start = restore(config.output_dir / STATE_FILE, model, optimizer, settings)
     sampler = RankBatchSampler(
         start_step=start,
         num_steps=config.max_train_steps - start,
@@ -122,7 +134,7 @@ def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) ->
         if done % config.checkpointing_steps == 0 or done == config.max_train_steps:
             found = measure(model, held_out, evaluate)
             log(config, {"step": done, "loss": value.item(), **found})
-            checkpoint(config.output_dir / STATE_FILE, model, optimizer, done)
+            checkpoint(config.output_dir / STATE_FILE, model, optimizer, settings, done)
     with new_folder(config.output_dir / MODEL_FOLDER, marker="config.json", overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
     return found
@@ -154,18 +166,40 @@ def log(config: FitConfig, row: dict[str, float]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def restore(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def what_weights_depend_on(model: ModelMixin, config: FitConfig, data: DriveData) -> dict[str, str]:
+    """Settings, network and stores of a run, each as JSON."""
+    values = {f"--{name}": value for name, value in flatten(config).items() if name not in FREE_TO_CHANGE}
+    network = {f"network {name}": value for name, value in model.config.items() if not name.startswith("_")}
+    stores = {"content of --stores": [store.fingerprint for store in data.stores]}
+    return {name: json.dumps(value) for name, value in (values | network | stores).items()}
+
+
+def require_same_settings(saved: dict[str, str], now: dict[str, str], folder: Path) -> None:
+    """Raise ValueError naming the first setting that would make the continued run in ``folder`` another run."""
+    for name, value in now.items():
+        if saved.get(name) != value:
+            raise ValueError(
+                f"cannot continue {folder}: {name} was {saved.get(name)}, now {value}; "
+                "set it back, or give another --output_dir"
+            )
+
+
+def restore(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, str]) -> int:
     """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
     if not file.is_file():
         return 0
     state = torch.load(file, weights_only=True)
+    require_same_settings(state.get("settings", {}), settings, file.parent)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]
 
 
-def checkpoint(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+def checkpoint(
+    file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, str], step: int
+) -> None:
     """Write the state to go on from, aside first."""
     partial = file.with_name(file.name + ".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "settings": settings, "step": step}
+    torch.save(state, partial)
     partial.rename(file)
