@@ -15,6 +15,7 @@ from resim.files import new_folder
 from resim.futures import Precision, load_pipeline, model_size_px
 from resim.judges import load_video2reward
 from resim.report import ranking_figure, write_json
+from resim.reward.video2reward import KINDS
 from resim.scoring import Scores, score
 from resim.start import StartArgs, find_clip, read_path, read_start, speed_at_start
 
@@ -49,10 +50,11 @@ class ScoreArgs(StartArgs):
 
 def terminal_table(scores: Scores) -> Table:
     """Best first."""
-    table = Table("rank", "candidate", "reward", "uncertainty", "confidence")
+    table = Table("rank", "candidate", "reward", "uncertainty", "confidence", "likeliest infraction")
     for row in scores.rows():
+        probability, kind = max((float(row[kind]), kind) for kind in KINDS)
         numbers = [f"{row[name]:.4f}" for name in ("reward", "uncertainty", "confidence")]
-        table.add_row(str(row["rank"]), str(row["candidate"]), *numbers)
+        table.add_row(str(row["rank"]), str(row["candidate"]), *numbers, f"{kind} {probability:.2f}")
     return table
 
 

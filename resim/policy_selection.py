@@ -19,7 +19,7 @@ from resim.inverse_dynamics import InverseDynamics
 from resim.metrics.action_gate import read_paths
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.metrics.trajectory import path_distance_m, share_interval
-from resim.reward.video2reward import Video2Reward
+from resim.reward.video2reward import OUTPUTS, Video2Reward
 from resim.scoring import score
 from resim.simulation.drivers import POLICIES
 from resim.simulation.generator import generate_scenario
@@ -28,6 +28,7 @@ from resim.simulation.simulate import drive
 from resim.world_model.pipeline import ReSimPipeline
 
 CANDIDATES = ("expert", *POLICIES)
+COLLISION, REWARD = OUTPUTS.index("collision"), OUTPUTS.index("score")
 # A drive without infractions scores 1, one that touches something at most 0.65.
 CLEAN_REWARD = 0.8
 # Executed scores that differ by less are not a better and a worse drive.
@@ -59,6 +60,9 @@ class Judged:
     collided_SN: NDArray[np.bool_]
     reward_true_SN: Floats
     rewards_SNK: Floats
+    # Probability of a collision that Video2Reward gives to the true video and, mean over seeds, to the imagined ones.
+    crash_true_SN: Floats
+    crash_SN: Floats
     confidence_SN: Floats
     # The imagined path is nearer to the intended than to the executed one; only where the crash cut it short.
     shows_clean_SN: NDArray[np.bool_]
@@ -81,6 +85,8 @@ class Judged:
                 "reward": float(self.reward_SN[s, n]),
                 "uncertainty": float(self.rewards_SNK[s, n].std(ddof=1)) if self.rewards_SNK.shape[2] > 1 else None,
                 "confidence": float(self.confidence_SN[s, n]),
+                "crash_true": float(self.crash_true_SN[s, n]),
+                "crash": float(self.crash_SN[s, n]),
             }
             for s, scene in enumerate(self.scene_id)
             for n, name in enumerate(CANDIDATES)
@@ -114,10 +120,10 @@ def judge_candidates(
     guidance_scale: float | None,
 ) -> Judged:
     """Imagine and grade every candidate of every scene; also grade the true videos."""
-    reward_true, rewards, confidence, seen = [], [], [], []
+    graded_true, graded, confidence, paths = [], [], [], []
     for scene in tqdm(scenes, desc="imagine candidates", unit="scene"):
         truths_BTCHW = torch.from_numpy(scene.truths_NTHWC).permute(0, 1, 4, 2, 3)
-        reward_true.append(reward_model(truths_BTCHW.to(reward_model.device)).cpu().numpy())
+        graded_true.append(reward_model.infractions(truths_BTCHW.to(reward_model.device)).cpu().numpy())
         scores = score(
             pipe,
             reward_model,
@@ -129,18 +135,21 @@ def judge_candidates(
             guidance_scale=guidance_scale,
             batch_size=len(CANDIDATES),
         )
-        rewards.append(scores.rewards_NS)
+        graded.append(scores.seen_NS7)
         confidence.append(scores.confidence_N)
-        seen.append(read_paths(reader, scores.futures_NTHWC))
+        paths.append(read_paths(reader, scores.futures_NTHWC))
+    graded_true_SN7, graded_SNK7, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
     intended, executed = (np.stack([getattr(s, name) for s in scenes]) for name in ("waypoints_N83", "executed_N83"))
     return Judged(
         scene_id=tuple(scene.scene_id for scene in scenes),
         score_SN=np.stack([scene.score_N for scene in scenes]),
         collided_SN=np.stack([scene.collided_N for scene in scenes]),
-        reward_true_SN=np.stack(reward_true),
-        rewards_SNK=np.stack(rewards),
+        reward_true_SN=graded_true_SN7[..., REWARD],
+        rewards_SNK=graded_SNK7[..., REWARD],
+        crash_true_SN=graded_true_SN7[..., COLLISION],
+        crash_SN=graded_SNK7[..., COLLISION].mean(axis=-1),
         confidence_SN=np.stack(confidence),
-        shows_clean_SN=path_distance_m(np.stack(seen), intended) < path_distance_m(np.stack(seen), executed),
+        shows_clean_SN=path_distance_m(read, intended) < path_distance_m(read, executed),
         cut_short_SN=path_distance_m(intended, executed) >= MIN_CUT_SHORT_M,
     )
 
@@ -171,9 +180,9 @@ def calibration_error(reward: Floats, score: Floats) -> float:
     return float(np.average(np.abs(mean_reward - mean_score), weights=size))
 
 
-def crash_auroc(reward_SN: Floats, collided_SN: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of low reward as the sign of a crash. Raises ValueError where all or none crash."""
-    return share_of_ordered_pairs(reward_SN.ravel(), (~collided_SN).ravel().astype(float))
+def crash_auroc(crash_SN: Floats, collided_SN: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of the predicted crash as the sign of one. Raises ValueError where all or none crash."""
+    return share_of_ordered_pairs(crash_SN.ravel(), collided_SN.ravel().astype(float))
 
 
 def choice(value_SN: Floats, score_SN: Floats) -> Floats:
@@ -215,14 +224,17 @@ def selection(judged: Judged) -> dict[str, object]:
 def summary(judged: Judged) -> dict[str, object]:
     """Pairs, crash AUROC, calibration, optimism and selection, under the names of report.json; None: no such drive."""
     found: dict[str, object] = {}
-    for kind, reward_SN in (("true", judged.reward_true_SN), ("generated", judged.reward_SN)):
+    for kind, reward_SN, crash_SN in (
+        ("true", judged.reward_true_SN, judged.crash_true_SN),
+        ("generated", judged.reward_SN, judged.crash_SN),
+    ):
         shares = share_of_expert_pairs(reward_SN, judged.score_SN)
         shares = shares[~np.isnan(shares)]
         both = bool(judged.collided_SN.any()) and not judged.collided_SN.all()
         found |= {
             f"reward_pairs_{kind}": float(shares.mean()) if len(shares) else None,
             f"reward_pairs_{kind}_interval": list(share_interval(shares)) if len(shares) else None,
-            f"crash_auroc_{kind}": crash_auroc(reward_SN, judged.collided_SN) if both else None,
+            f"crash_auroc_{kind}": crash_auroc(crash_SN, judged.collided_SN) if both else None,
             f"calibration_error_{kind}": calibration_error(reward_SN, judged.score_SN),
             f"optimism_scored_clean_{kind}": _share(reward_SN >= CLEAN_REWARD, judged.collided_SN),
         }

@@ -166,17 +166,16 @@ def tiny_stage3() -> TrainConfig:
 def tiny_simple() -> TrainConfig:
     """tiny_stage3 on the simple world, where a small model learns to obey: slow, by day, without scenery."""
     base = tiny_stage3()
-    simple, more = (entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in ("simple", "simple_more"))
+    stores = ("simple", "simple_more", "simple_scenes")
+    simple = tuple(entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in stores)
     return replace(
         base,
         preset="tiny_simple",
         init_from=Path("outputs/tiny/stage3"),
         output_dir=Path("outputs/tiny/simple"),
-        max_train_steps=2_400,
+        max_train_steps=8_000,
         # Headings stay: a latent that is told its pose without one cannot know which way it looks.
-        data=replace(
-            base.data, entries=(simple, more), validation_entries=held_out("simple_held_out"), heading_dropout=0.0
-        ),
+        data=replace(base.data, entries=simple, validation_entries=held_out("simple_held_out"), heading_dropout=0.0),
     )
 
 
@@ -211,7 +210,7 @@ def tiny_ablation() -> TrainConfig:
         train_batch_size=4,
         checkpointing_steps=325,
         checkpoints_total_limit=None,
-        data=replace(base.data, data_root=Path("outputs/tiny/data"), entries=base.data.entries[-1:]),
+        data=replace(base.data, data_root=Path("outputs/tiny/data"), entries=base.data.entries[1:2]),
         optim=replace(base.optim, learning_rate=3e-3),
         validation=replace(base.validation, validation_steps=10_000, num_validation_clips=24, num_validation_videos=0),
     )

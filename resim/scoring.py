@@ -1,4 +1,4 @@
-"""Candidate paths of one history -> imagined futures -> rewards -> ranking."""
+"""Candidate paths of one history -> imagined futures -> rewards, and what they come from -> ranking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,27 @@ from tqdm import tqdm
 
 from resim.clip import NUM_HISTORY_FRAMES
 from resim.data.checks import validate_waypoints
-from resim.reward.video2reward import Video2Reward
+from resim.reward.video2reward import OUTPUTS, Video2Reward
 from resim.world_model.pipeline import ReSimPipeline
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Rewards of N candidates over S seeds of the noise."""
+    """What Video2Reward gives N candidates over S seeds of the noise."""
 
     names: tuple[str, ...]
     waypoints_N83: NDArray[np.float32]
-    rewards_NS: NDArray[np.float32]
+    # Each of OUTPUTS; the last is the reward.
+    seen_NS7: NDArray[np.float32]
     # exp(-variance of the futures over seeds), a reward without a reward model in the style of Vista; NaN for one seed.
     confidence_N: NDArray[np.float32]
     # uint8 (N, 49, H, W, 3), the futures of the first seed.
     futures_NTHWC: NDArray[np.uint8]
+
+    @property
+    def rewards_NS(self) -> NDArray[np.float32]:
+        """Of every candidate and seed."""
+        return self.seen_NS7[..., -1]
 
     @property
     def reward_N(self) -> NDArray[np.float32]:
@@ -52,6 +58,7 @@ class Scores:
                 "reward": float(self.reward_N[i]),
                 "uncertainty": float(self.uncertainty_N[i]),
                 "confidence": float(self.confidence_N[i]),
+                **dict(zip(OUTPUTS[:-1], self.seen_NS7[i, :, :-1].mean(axis=0).tolist(), strict=True)),
                 "waypoints": self.waypoints_N83[i].ravel().tolist(),
             }
             for rank, i in enumerate(self.order, start=1)
@@ -86,7 +93,7 @@ def score(
     waypoints = check_candidates(candidates)
     if min(num_seeds, batch_size) < 1:
         raise ValueError(f"num_seeds {num_seeds} and batch_size {batch_size} start at 1")
-    rewards = np.zeros((len(waypoints), num_seeds), dtype=np.float32)
+    seen = np.zeros((len(waypoints), num_seeds, len(OUTPUTS)), dtype=np.float32)
     clips_SNTHWC: list[NDArray[np.uint8]] = []
     for k in tqdm(range(num_seeds), desc="seeds", unit="seed"):
         parts = []
@@ -102,7 +109,7 @@ def score(
             )
             clips = np.asarray(output.frames)
             frames_BTCHW = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(reward_model.device)
-            rewards[start : start + batch_size, k] = reward_model(frames_BTCHW).cpu().numpy()
+            seen[start : start + batch_size, k] = reward_model.infractions(frames_BTCHW).cpu().numpy()
             parts.append(clips)
         clips_SNTHWC.append(np.concatenate(parts))
     confidence = np.full(len(waypoints), np.nan, dtype=np.float32)
@@ -113,7 +120,7 @@ def score(
     return Scores(
         names=tuple(candidates),
         waypoints_N83=waypoints,
-        rewards_NS=rewards,
+        seen_NS7=seen,
         confidence_N=confidence,
         futures_NTHWC=clips_SNTHWC[0],
     )

@@ -29,6 +29,8 @@ def table(score_SN, reward_SN, confidence_SN=None, collided_SN=None, clean_SN=No
         collided_SN=flags if collided_SN is None else np.array(collided_SN, dtype=bool),
         reward_true_SN=score_SN,
         rewards_SNK=np.stack([reward_SN - 0.05, reward_SN + 0.05], axis=-1),
+        crash_true_SN=1 - score_SN,
+        crash_SN=1 - reward_SN,
         confidence_SN=np.ones(score_SN.shape) if confidence_SN is None else np.array(confidence_SN, dtype=float),
         shows_clean_SN=flags if clean_SN is None else np.array(clean_SN, dtype=bool),
         cut_short_SN=flags if cut_SN is None else np.array(cut_SN, dtype=bool),
@@ -76,11 +78,11 @@ def test_calibration_of_bins_by_hand():
 
 
 def test_auroc_of_crashes_by_hand():
-    reward, collided = np.array([[0.2, 0.5], [0.4, 0.9]]), np.array([[True, False], [True, False]])
-    assert crash_auroc(reward, collided) == 1.0
-    assert crash_auroc(-reward, collided) == 0.0
+    crash, collided = np.array([[0.8, 0.5], [0.6, 0.1]]), np.array([[True, False], [True, False]])
+    assert crash_auroc(crash, collided) == 1.0
+    assert crash_auroc(-crash, collided) == 0.0
     with pytest.raises(ValueError, match="differ"):
-        crash_auroc(reward, np.ones((2, 2), dtype=bool))
+        crash_auroc(crash, np.ones((2, 2), dtype=bool))
 
 
 def test_optimism_counts_only_crashes():
@@ -93,6 +95,7 @@ def test_optimism_counts_only_crashes():
     clean[1] = True  # these did not crash
     found = summary(table(score, reward, collided_SN=collided, clean_SN=clean, cut_SN=cut))
     assert found["n_crashes"] == 4
+    assert found["crash_auroc_true"] == 0.5 and found["crash_auroc_generated"] == pytest.approx(5 / 8)
     assert found["optimism_scored_clean_generated"] == 0.75
     assert found["optimism_shown_clean_generated"] == 0.5
     assert found["reward_pairs_true"] is None  # nobody executed worse than the expert

@@ -39,21 +39,25 @@ def test_every_candidate_is_imagined_from_the_same_noise_alone(whole):
                 HISTORY, path, num_inference_steps=2, guidance_scale=0.0, generator=generator, output_type="pt"
             ).frames
             with torch.no_grad():
-                alone = reward_model(frames.permute(0, 1, 4, 2, 3)).item()
-            assert whole.rewards_NS[i, k] == pytest.approx(alone, abs=1e-4)
+                alone = reward_model.infractions(frames.permute(0, 1, 4, 2, 3))[0]
+            assert whole.seen_NS7[i, k] == pytest.approx(alone.numpy(), abs=1e-4)
+            assert whole.rewards_NS[i, k] == whole.seen_NS7[i, k, 6]
             if k == 0:
                 assert np.abs(whole.futures_NTHWC[i].astype(int) - frames[0].numpy().astype(int)).max() <= 1
 
 
 def test_batches_make_no_difference(whole):
-    assert np.allclose(scored(batch_size=3).rewards_NS, whole.rewards_NS, atol=1e-4)
+    assert np.allclose(scored(batch_size=3).seen_NS7, whole.seen_NS7, atol=1e-4)
 
 
 def test_ranking_and_uncertainty_by_hand(whole):
+    seen = np.zeros((3, 2, 7), dtype=np.float32)
+    seen[..., -1] = [[0.2, 0.4], [0.9, 0.9], [0.1, 0.5]]
+    seen[0, :, 0], seen[0, :, 3] = (0.2, 0.6), (0.5, 0.9)
     scores = Scores(
         names=("a", "b", "c"),
         waypoints_N83=whole.waypoints_N83,
-        rewards_NS=np.array([[0.2, 0.4], [0.9, 0.9], [0.1, 0.5]], dtype=np.float32),
+        seen_NS7=seen,
         confidence_N=np.ones(3, dtype=np.float32),
         futures_NTHWC=whole.futures_NTHWC,
     )
@@ -61,6 +65,8 @@ def test_ranking_and_uncertainty_by_hand(whole):
     assert scores.uncertainty_N == pytest.approx([0.2 / np.sqrt(2), 0.0, 0.4 / np.sqrt(2)])
     assert [row["candidate"] for row in scores.rows()] == ["b", "a", "c"]
     assert [row["rank"] for row in scores.rows()] == [1, 2, 3]
+    assert scores.rows()[1]["collision"] == pytest.approx(0.4)
+    assert scores.rows()[1]["wrong_way"] == pytest.approx(0.7)
 
 
 def test_confidence_is_the_futures_agreement_over_seeds(whole):

@@ -16,7 +16,7 @@ from resim.config import OptimConfig
 from resim.data.drives import DriveData, collate_drives
 from resim.data.store import StoreWriter
 from resim.reward.features import FeatureCache
-from resim.reward.video2reward import SpaceTimeBlock, Video2Reward
+from resim.reward.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
 from resim.training.fit import FitConfig, fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
@@ -56,8 +56,8 @@ def test_kept_features_give_the_same_reward():
     with torch.no_grad():
         features = model.features(clips)
         assert features.shape == (3, 9, 2 * 4, 32)
-        assert torch.equal(model.reward_of(features), model(clips))
-        assert torch.allclose(model.reward_of(features[1:2]), model(clips)[1:2], atol=1e-6)
+        assert torch.equal(model.logits_of(features).sigmoid()[:, -1], model(clips))
+        assert torch.allclose(model.logits_of(features[1:2]).sigmoid(), model.infractions(clips)[1:2], atol=1e-6)
 
 
 def test_clips_of_any_size_are_resized():
@@ -180,6 +180,19 @@ def test_kept_clips_are_decoded_once(drives, monkeypatch):
     for n in range(16):  # two epochs of eight clips
         assert torch.equal(kept[n][0], fresh[n][0])
     assert sorted(decoded) == list(range(8))
+
+
+def test_the_loss_is_that_of_the_score_and_of_the_mean_over_what_it_comes_from(drives, tmp_path):
+    model, data = small_model(), DriveData([drives], seed=0, height_px=16, width_px=32)
+    batch, cache = collate_drives([data[i] for i in range(4)]), FeatureCache(tmp_path / "features", model)
+    dark, bright = batch.infractions_B7[batch.score_B.argmin()], batch.infractions_B7[batch.score_B.argmax()]
+    assert OUTPUTS == ("collision", "off_road", "red_light", "wrong_way", "too_slow", "progress", "score")
+    assert dark[:6].tolist() == bright[:6].tolist() == [0, 1, 0, 0, 0, 1] and dark[6] < bright[6]
+    with torch.no_grad():
+        loss = script.make_loss(cache)(model, batch, torch.Generator())
+        said = model.logits_of(cache(batch.frames_BTCHW, batch.clip_id).float()).sigmoid()
+    error = -(batch.infractions_B7 * said.log() + (1 - batch.infractions_B7) * (1 - said).log()).mean(0)
+    assert loss.item() == pytest.approx((error[6] + error[:6].mean()).item(), rel=1e-4)
 
 
 def test_training_sees_blurred_copies(drives, tmp_path):

@@ -20,7 +20,6 @@ from resim.checkpoint import list_checkpoints, write_json
 from resim.entry_point import run
 from resim.files import new_folder
 from resim.judges import load_inverse_dynamics, load_video2reward
-from resim.policy_selection import CANDIDATES
 from resim.simulation.drivers import DRIVERS, POLICIES
 from resim.world_model.lora import has_lora, merge_lora
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
@@ -47,8 +46,8 @@ class TinyArgs:
     simple_clips: int = 2700
     # More scenes of it, with three drivers each.
     simple_more_clips: int = 6000
-    # Of the expert and the policies, for Video2Reward.
-    policy_clips: int = 1400
+    # More still, every one of another scene: what a small model cannot learn by heart.
+    simple_scenes_clips: int = 6000
     held_out_clips: int = 24
     vae_steps: int = 2000
     # Steps of each of STAGES; the presets' own by default.
@@ -79,8 +78,8 @@ def simulate(args: TinyArgs) -> None:
         "simulation": (args.simulation_clips, 200_000, (*mixed, "--drivers_per_scene", 4)),
         "simple": (args.simple_clips, 300_000, (*simple, 6)),
         "simple_more": (args.simple_more_clips, 400_000, (*simple, 3)),
+        "simple_scenes": (args.simple_scenes_clips, 410_000, (*simple, 1)),
         "simple_held_out": (2 * args.held_out_clips, 1_100_000, (*simple, 6)),
-        "policies": (args.policy_clips, 300_000, ("--drivers", *CANDIDATES, "--drivers_per_scene", 7)),
     }
     for name, (num_clips, seed, flags) in stores.items():
         folder = args.work_dir / "data" / name
@@ -100,7 +99,7 @@ def train_vae(args: TinyArgs) -> Path:
         *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
         *("--max_train_steps", args.vae_steps),
     )
-    seen = ("held_out", "video", "logs", "simulation", "simple", "simple_more", "simple_held_out")
+    seen = ("held_out", "video", "logs", "simulation", "simple", "simple_more", "simple_scenes", "simple_held_out")
     stores = [data / name for name in seen]
     dtype = "bfloat16" if args.mixed_precision == "bf16" else "float32"
     missing = [store for store in stores if not (store / "latents").exists()]
@@ -151,7 +150,7 @@ def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
     data = args.work_dir / "data"
     for name, stores, held_out in (
         ("inverse_dynamics", ("simple_more", "simple_vae", "simulation", "logs"), "simple_held_out"),
-        ("video2reward", ("simple_more", "simple_vae", "policies"), "simple_held_out"),
+        ("video2reward", ("simple_more", "simple_scenes", "simple_vae"), "simple_held_out"),
     ):
         python(
             SCRIPTS / f"train_{name}.py",

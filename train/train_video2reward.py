@@ -12,7 +12,7 @@ from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.reward.features import FeatureCache
-from resim.reward.video2reward import Video2Reward
+from resim.reward.video2reward import Video2Reward, seen_frames
 from resim.training.fit import FitConfig, Loss, fit, tiny_fit
 
 
@@ -28,12 +28,12 @@ class Video2RewardArgs:
     feature_cache: Path | None = None
 
 
-TINY_VIT = {"patch_size": 16, "embed_dim": 128, "depth": 4, "num_heads": 4}
+TINY_VIT = {"patch_size": (16, 8), "embed_dim": 128, "depth": 4, "num_heads": 4}
 TINY = tiny_fit(
     "video2reward",
-    max_train_steps=1200,
+    max_train_steps=2600,
     train_batch_size=16,
-    stores=("simple_more", "simple_vae", "policies"),
+    stores=("simple_more", "simple_scenes", "simple_vae"),
     held_out="simple_held_out",
 )
 
@@ -54,7 +54,10 @@ def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
 
 
 def make_loss(cache: FeatureCache | None) -> Loss:
-    """Squared error of the infraction score, of blurred and recoloured drives, or of kept features as they are.
+    """Cross-entropy of the infractions, of blurred and recoloured drives, or of kept features as they are.
+
+    The score and the progress are fractions: there its minimum is the conditional mean, as it is of squared error. The
+    score counts as much as all the others together.
 
     No mirror: it would put traffic on the wrong side of the road.
     """
@@ -62,11 +65,13 @@ def make_loss(cache: FeatureCache | None) -> Loss:
     def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
         device = next(model.parameters()).device
         if cache is None:
-            reward = model(blurred_and_recoloured(drives.frames_BTCHW, generator).to(device))
+            seen = blurred_and_recoloured(seen_frames(drives.frames_BTCHW), generator)
+            features = model.features_of_seen(seen.to(device))
         else:
-            features = cache(drives.frames_BTCHW, drives.clip_id)
-            reward = model.reward_of(features.to(device).float())  # type: ignore[operator]  # Video2Reward's
-        return functional.mse_loss(reward, drives.score_B.to(device))
+            features = cache(drives.frames_BTCHW, drives.clip_id).to(device).float()
+        target = drives.infractions_B7.to(device)
+        error = functional.binary_cross_entropy_with_logits(model.logits_of(features), target, reduction="none")
+        return error[:, -1].mean() + error[:, :-1].mean()
 
     return loss
 

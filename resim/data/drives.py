@@ -5,7 +5,7 @@ order is a pure function of (stores, seed, position).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,19 @@ class Drives:
 
     frames_BTCHW: torch.Tensor  # uint8, 49 frames RGB
     executed_waypoints_B83: torch.Tensor  # float32, metres and radians, ego frame at t = 0
-    score_B: torch.Tensor  # float32, infraction score in [0, 1]
+    infractions_B7: torch.Tensor  # float32 in [0, 1], the fields of resim.clip.Infractions; the score is the last
     clip_id: tuple[str, ...]
 
+    @property
+    def score_B(self) -> torch.Tensor:
+        """Infraction score in [0, 1]; float32."""
+        return self.infractions_B7[:, -1]
 
-class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
+
+Item = tuple[torch.Tensor, torch.Tensor, tuple[float, ...], str]
+
+
+class DriveData(Dataset[Item]):
     """Map-style dataset over the position n in the run, without end, of all clips of ``stores`` with both labels.
 
     ``keep_in_memory`` decodes every clip once (1 MB a clip of 64x112) in each process that reads. Raises ValueError
@@ -56,12 +64,12 @@ class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
             self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.places)))
         return self.places[int(self._order[1][item])]
 
-    def __getitem__(self, n: int) -> tuple[torch.Tensor, torch.Tensor, float, str]:
+    def __getitem__(self, n: int) -> Item:
         store, index = self.place(n)
         clip = store.clips[index]
         assert clip.executed_waypoints is not None and clip.infractions is not None  # checked at the start
         frames = self.read_frames(store, index)
-        return frames, torch.from_numpy(clip.executed_waypoints), clip.infractions.score, clip.clip_id
+        return frames, torch.from_numpy(clip.executed_waypoints), astuple(clip.infractions), clip.clip_id
 
     def read_frames(self, store: ClipStore, index: int) -> torch.Tensor:
         """Frames (49, 3, H, W) of a clip, decoded or kept."""
@@ -74,13 +82,13 @@ class DriveData(Dataset[tuple[torch.Tensor, torch.Tensor, float, str]]):
         return frames
 
 
-def collate_drives(items: Sequence[tuple[torch.Tensor, torch.Tensor, float, str]]) -> Drives:
+def collate_drives(items: Sequence[Item]) -> Drives:
     """Stack items of :class:`DriveData`."""
-    frames, waypoints, scores, names = zip(*items, strict=True)
+    frames, waypoints, infractions, names = zip(*items, strict=True)
     return Drives(
         frames_BTCHW=torch.stack(frames),
         executed_waypoints_B83=torch.stack(waypoints),
-        score_B=torch.tensor(scores, dtype=torch.float32),
+        infractions_B7=torch.tensor(infractions, dtype=torch.float32),
         clip_id=names,
     )
 
