@@ -196,6 +196,24 @@ def test_a_fit_with_other_settings_is_not_continued(drives, tmp_path):
     assert (tmp_path / "out" / "training_state.pt").read_bytes() == state
 
 
+def test_a_fit_starts_from_what_the_same_network_learnt(drives, tmp_path):
+    fit(small_model(), config(drives, tmp_path / "first"), plain_loss, script.evaluate)
+    learnt = tmp_path / "first" / "model"
+    at_rest = OptimConfig(learning_rate=0.0, max_grad_norm=1.0)
+    fit(
+        small_model(), config(drives, tmp_path / "second", init_from=learnt, optim=at_rest), plain_loss, script.evaluate
+    )
+    first, second = (InverseDynamics.from_pretrained(folder) for folder in (learnt, tmp_path / "second" / "model"))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.out.weight, small_model().out.weight)
+
+    wider = InverseDynamics(backbone="test_resnet", height_px=32, width_px=48, width=64, num_layers=1, num_heads=2)
+    with pytest.raises(ValueError, match=r"config\.json says width 32, this network has 64"):
+        fit(wider, config(drives, tmp_path / "third", init_from=learnt), plain_loss, script.evaluate)
+    with pytest.raises(FileNotFoundError, match=r"--init_from: .*config\.json does not exist"):
+        fit(small_model(), config(drives, tmp_path / "third", init_from=drives), plain_loss, script.evaluate)
+
+
 def test_a_loss_that_is_not_finite_stops_the_fit(drives, tmp_path):
     with pytest.raises(FloatingPointError, match="step 0"):
         fit(small_model(), config(drives, tmp_path), lambda m, b, g: plain_loss(m, b, g) * torch.nan, script.evaluate)

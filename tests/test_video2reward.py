@@ -17,7 +17,7 @@ from resim.data.drives import DriveData, collate_drives
 from resim.data.store import StoreWriter
 from resim.reward.features import FeatureCache
 from resim.reward.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
-from resim.training.fit import FitConfig, fit
+from resim.training.fit import FitConfig, fit, load_trained
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_video2reward as script  # noqa: E402
@@ -137,6 +137,15 @@ def test_it_learns_the_score_and_comes_back(drives, tmp_path):
     again, clips = Video2Reward.from_pretrained(tmp_path / "out" / "model").eval(), random_clips(2)
     with torch.no_grad():
         assert torch.equal(again(clips), model.eval()(clips))
+
+
+def test_the_tiny_network_takes_up_its_shipped_weights():
+    """Its options are tuples in Python and lists in the file, in another order."""
+    shipped = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny" / "video2reward"
+    model = script.build(script.Video2RewardArgs(), seed=0)
+    load_trained(model, shipped)
+    expected = Video2Reward.from_pretrained(shipped, torch_dtype=torch.float32).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def plain_loss(model, drives, generator):

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -42,6 +44,8 @@ class FitConfig:
     held_out: Path
     # Folder for the model and its metrics; an unfinished run in it is continued.
     output_dir: Path
+    # Folder of the same network trained before, to start from its weights; from nothing without it.
+    init_from: Path | None = None
     # Optimizer steps in all.
     max_train_steps: int
     # Clips a step.
@@ -98,6 +102,8 @@ def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) ->
     ``output_dir`` was made with other settings.
     """
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    if config.init_from is not None:
+        load_trained(model, config.init_from)
     size = {"height_px": model.config.height_px, "width_px": model.config.width_px}
     data = DriveData(config.stores, seed=config.seed, keep_in_memory=config.keep_in_memory, **size)
     held_out = load_held_out(config, **size)
@@ -138,6 +144,22 @@ def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) ->
     with new_folder(config.output_dir / MODEL_FOLDER, marker="config.json", overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
     return found
+
+
+def load_trained(model: ModelMixin, folder: Path) -> None:
+    """Give ``model`` the weights that the same network learnt before.
+
+    Raises FileNotFoundError where ``folder`` holds no model, ValueError naming what differs where it is another one.
+    """
+    for file in (config_file := folder / CONFIG_NAME, weights := folder / SAFETENSORS_WEIGHTS_NAME):
+        if not file.is_file():
+            raise FileNotFoundError(f"--init_from: {file} does not exist")
+    trained = json.loads(config_file.read_text())
+    network = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    for name, value in {"_class_name": type(model).__name__, **network}.items():
+        if json.loads(json.dumps(value)) != trained.get(name):
+            raise ValueError(f"--init_from: {config_file} says {name} {trained.get(name)}, this network has {value}")
+    model.load_state_dict(load_file(weights))
 
 
 def load_held_out(config: FitConfig, height_px: int, width_px: int) -> list[Drives]:
