@@ -32,11 +32,15 @@ class LightState(IntEnum):
 
 
 class Look(IntEnum):
-    """Weather and time of day, for the painter only."""
+    """Weather, time of day and road surface, for the painter only.
+
+    SLABS is day on concrete slabs, light and dark in turn: there speed shows where nothing else passes by.
+    """
 
     DAY = 0
     DUSK = 1
     RAIN = 2
+    SLABS = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,6 +167,20 @@ def test_invalid_tracks_are_not_painted_and_an_invalid_ego_is_an_error():
         Painter(scene(road_lines=(RoadLine(points_m=np.array([[0.0, 0], [9, 0]]), style="dotted"),)), CAMERA)
 
 
+def test_slabs_are_light_and_dark_in_turn_and_stay_where_they_are():
+    def road(picture, x_m):
+        u, v = pixel_of(x_m, 0.0)
+        return picture[round(v) - 1 : round(v) + 2, round(u) - 3 : round(u) + 4].mean()
+
+    middles_m = -40.0 + 4.2 * (np.arange(12, 17) + 0.5)  # the lane begins at -40 m
+    still = paint(scene(look=Look.SLABS))
+    grey = np.array([road(still, x_m) for x_m in middles_m])
+    assert np.all(grey[1::2] > 1.4 * grey[::2][:2]) and np.all(grey[1::2] > 1.4 * grey[::2][1:])
+    moved = scene(look=Look.SLABS, ego_speed_mps=21.0)
+    ahead = [road(paint(moved, step=2), x_m - 4.2) for x_m in middles_m]  # 2 steps of 2.1 m
+    np.testing.assert_allclose(ahead, grey, rtol=0.15)
+
+
 def test_polygons_across_the_near_plane_are_cut_there():
     square = np.array([[-1.0, 1, 0], [3, 1, 0], [3, -1, 0], [-1, -1, 0]])
     cut = clip_near(square)

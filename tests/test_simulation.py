@@ -43,7 +43,7 @@ def experts(scenarios):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_simple_world_is_slow_and_bare(kind):
     scenario = generate_scenario(7, kind=kind, simple=True)
-    assert scenario.look == Look.DAY and scenario.buildings == scenario.trees == ()
+    assert scenario.look == Look.SLABS and scenario.buildings == scenario.trees == ()
     assert max(lane.speed_limit_mps for lane in scenario.road.lanes) <= 8.0
     assert 1.0 <= scenario.ego_state[3] <= 8.0
     done = drive(scenario, "expert")

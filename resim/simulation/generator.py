@@ -219,7 +219,7 @@ def _attempt(seed: int, attempt: int, kind: str | None, look: Look | None, simpl
     road = MAPS[kind](rng)
     if simple:
         limited = (replace(lane, speed_limit_mps=min(lane.speed_limit_mps, SIMPLE_LIMIT_MPS)) for lane in road.lanes)
-        road, drawn_look = replace(road, lanes=tuple(limited)), Look.DAY
+        road, drawn_look = replace(road, lanes=tuple(limited)), Look.SLABS
     route = road.ego_routes[int(rng.integers(len(road.ego_routes)))]
     path = path_along(road, route.lane_ids)
     states = _light_schedule(road, rng)
@@ -294,9 +294,9 @@ def generate_scenario(
 ) -> Scenario:
     """The scenario of this seed: a pure function of its arguments; ``kind`` and ``look`` None are drawn from the seed.
 
-    ``simple`` is the world of the tiny model: no lane's limit above SIMPLE_LIMIT_MPS, by day, without buildings and
-    trees. The traffic has already run for some seconds at step 0. Where the ego crashed or stood still, the same seed's
-    next draw is taken. Raises ValueError for an unknown kind.
+    ``simple`` is the world of the tiny model: no lane's limit above SIMPLE_LIMIT_MPS, by day, on slabs, without
+    buildings and trees. The traffic has already run for some seconds at step 0. Where the ego crashed or stood still,
+    the same seed's next draw is taken. Raises ValueError for an unknown kind.
     """
     if kind is not None and kind not in MAPS:
         raise ValueError(f"unknown kind of scene {kind!r}; choose one of {', '.join(MAPS)}")

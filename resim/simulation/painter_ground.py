@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resim.geometry import Camera, FloatArray
-from resim.scene import Scene
+from resim.scene import Lane, Look, Scene
 from resim.simulation.painter_looks import Colour, Palette, lattice, mixed, scaled, unit_hash
 
 WHITE: Colour = (232, 232, 228)
@@ -22,6 +22,8 @@ FAR_M = 220.0  # beyond this the ground is haze
 # Canvases as (texel_m, reach_m, contrast of the texture), for large and for small images.
 FINE = ((0.05, 22.0, 1.0), (0.2, 80.0, 0.9), (0.8, FAR_M, 0.6))
 COARSE = ((0.1, 14.0, 1.0), (0.2, 45.0, 0.9), (0.8, FAR_M, 0.6))
+SLAB_M = 4.2  # length of a slab
+SLAB_SHADES = (0.7, 1.25)  # brightness of every other slab
 SHIFT = 4  # fixed-point bits of the coordinates that OpenCV draws
 
 
@@ -119,6 +121,11 @@ def lay_road_paint(scene: Scene) -> RoadPaint:
     """Wear and markings of ``scene`` in world coordinates. Raises ValueError for an unknown style of line."""
     tracks, patches, shades, seams = [], [], [], []
     for lane in scene.lanes:
+        if scene.look == Look.SLABS:
+            corners = lane_slabs(lane)
+            patches += list(corners)
+            shades += [SLAB_SHADES[i % 2] for i in range(len(corners))]
+            continue
         points, left, _ = resampled(lane.centerline_m, 2.0)
         tracks += [points + offset_m * left for offset_m in (-0.85, 0.85)]
         half_m = lane.width_m / 2
@@ -158,6 +165,13 @@ def lay_road_paint(scene: Scene) -> RoadPaint:
     )
 
 
+def lane_slabs(lane: Lane) -> FloatArray:
+    """The lane cut into quads (N, 4, 2) of SLAB_M along it."""
+    points, left, _ = resampled(lane.centerline_m, SLAB_M)
+    sides = np.stack([points + lane.width_m / 2 * left, points - lane.width_m / 2 * left], 1)
+    return np.concatenate([sides[:-1], sides[1:, ::-1]], axis=1)
+
+
 def _stripes(polygon: FloatArray) -> FloatArray:
     """Bars of 0.6 m along the short side of the crosswalk's box, one every 1.2 m along its long side."""
     (cx, cy), (w, h), angle_deg = cv2.minAreaRect(polygon.astype(np.float32))
@@ -186,7 +200,7 @@ def paint_canvas(scene: Scene, palette: Palette, road_paint: RoadPaint, canvas: 
         canvas.stroke(edge, 0.25, scaled(palette.road, 0.62))
     for track in road_paint.tracks:
         canvas.stroke(track, 0.6, scaled(palette.road, 0.9))
-    for shade in (0.8, 1.1):
+    for shade in np.unique(road_paint.patch_shades):
         canvas.quads(road_paint.patches[road_paint.patch_shades == shade], scaled(palette.road, shade))
     canvas.bars(road_paint.seams, 0.22, scaled(palette.road, 0.66), palette.road)
     _texture(scene, canvas, on_road, contrast)

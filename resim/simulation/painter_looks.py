@@ -76,6 +76,8 @@ PALETTES: dict[Look, Palette] = {
     ),
 }  # fmt: skip
 
+PALETTES[Look.SLABS] = PALETTES[Look.DAY]
+
 
 def unit_hash(*names: object) -> float:
     """A number in [0, 1) that depends on the names alone (str of each), on every machine."""
