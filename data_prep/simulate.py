@@ -42,7 +42,7 @@ class SimulateArgs:
     drivers: tuple[str, ...] = ("expert",)
     # Clips made of each scene, by different drivers from the same history.
     drivers_per_scene: int = 1
-    # The world of the tiny model: slow, by day, without buildings and trees.
+    # The world of the tiny model: slow, by day, on slabs, without buildings and trees.
     simple: bool = False
     # Leave the waypoints, the command and the infractions out: video as a dash camera gives it.
     without_waypoints: bool = False

@@ -164,7 +164,7 @@ def tiny_stage3() -> TrainConfig:
 
 
 def tiny_simple() -> TrainConfig:
-    """tiny_stage3 on the simple world, where a small model learns to obey: slow, by day, without scenery."""
+    """tiny_stage3 on the simple world, where a small model learns to obey: slow, by day, on slabs, no scenery."""
     base = tiny_stage3()
     stores = ("simple", "simple_more", "simple_scenes")
     simple = tuple(entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in stores)

@@ -154,7 +154,7 @@ def test_scenarios_are_pure_functions_of_the_seed(kind):
 def test_kinds_looks_and_turns_vary():
     drawn = [generate_scenario(seed) for seed in range(40, 64)]
     assert {s.kind for s in drawn} == set(KINDS)
-    assert {s.look for s in drawn} == set(Look)
+    assert {s.look for s in drawn} == set(Look) - {Look.SLABS}  # the simple world alone has it
 
 
 def test_unknown_names_are_refused(scenarios):
