@@ -148,6 +148,14 @@ def test_the_tiny_network_takes_up_its_shipped_weights():
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
+def test_kept_features_and_weights_learnt_before_are_not_mixed(drives, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "build", lambda args, seed: small_model())
+    args = script.Video2RewardArgs(vit="vit_small_patch14_dinov2", feature_cache=tmp_path / "features")
+    config = replace(config_for(drives, tmp_path / "out"), init_from=tmp_path)
+    with pytest.raises(ValueError, match="give one of the two"):
+        script.train(args, config)
+
+
 def plain_loss(model, drives, generator):
     return functional.mse_loss(model(drives.frames_BTCHW), drives.score_B)
 

@@ -96,6 +96,8 @@ def train(
     network = build(model, config.seed)
     if model.vit == "tiny" and model.feature_cache is not None:
         raise ValueError("--feature_cache: the tiny ViT is trained, so its features change; it is for a frozen one")
+    if config.init_from is not None and model.feature_cache is not None:
+        raise ValueError("--feature_cache: it knows the eye before --init_from replaces it; give one of the two")
     cache = None if model.feature_cache is None else FeatureCache(model.feature_cache, network)
     fit(network, config, make_loss(cache), evaluate)
 
