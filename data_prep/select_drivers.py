@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER, LatentCache, write_latents
@@ -48,7 +49,12 @@ def select_drivers(args: Annotated[SelectArgs, tyro.conf.arg(name="")]) -> None:
         size = {"height_px": meta["height_px"], "width_px": meta["width_px"]}
         cache = LatentCache(store, fingerprint=meta["vae"], **size)
         posteriors = (cache.posterior(index) for index in kept)  # in the order in which the copy asks for them
-        write_latents(copied, lambda _: next(posteriors), fingerprint=meta["vae"], **size)
+
+        def copied_posterior(_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            mean, std = next(posteriors)
+            return mean[None], std[None]
+
+        write_latents(copied, copied_posterior, fingerprint=meta["vae"], **size)
     print(f"{args.output_dir}: {len(kept)} of {len(store)} clips")
 
 

@@ -134,7 +134,7 @@ def store_of_drivers(folder: Path, drivers: list[str]) -> ClipStore:
     values = iter(range(len(drivers)))
     write_latents(
         store,
-        lambda _: (torch.full(LATENT_SHAPE, float(next(values))), torch.zeros(LATENT_SHAPE)),
+        lambda _: (torch.full((1, *LATENT_SHAPE), float(next(values))), torch.zeros(1, *LATENT_SHAPE)),
         fingerprint="vae", height_px=HEIGHT_PX, width_px=WIDTH_PX,
     )  # fmt: skip
     return store

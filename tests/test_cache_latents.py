@@ -43,8 +43,9 @@ def vae(tmp_path):
     return vae
 
 
-def test_cached_latents_are_the_vaes(tmp_path, store, vae):
-    cache_latents(CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu"))
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_cached_latents_are_the_vaes(tmp_path, store, vae, batch_size):
+    cache_latents(CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu", batch_size=batch_size))
     cache = LatentCache(store, fingerprint=vae_fingerprint(tmp_path / "vae"), height_px=H, width_px=W)
     frames_BTCHW = torch.from_numpy(store.read_frames(1, H, W)).permute(0, 3, 1, 2)[None]
     mean = encode_frames(vae, frames_BTCHW)[0]

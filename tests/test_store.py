@@ -145,7 +145,7 @@ def test_other_schema_version_is_refused(tmp_path):
 
 def encode(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A stand-in VAE: the mean shade of every fourth frame, with standard deviation 1/2."""
-    mean = frames[::4].float().mean(dim=(1, 2, 3)).reshape(13, 1, 1, 1).expand(13, 4, 8, 8)
+    mean = frames[:, ::4].float().mean(dim=(2, 3, 4)).reshape(-1, 13, 1, 1, 1).expand(-1, 13, 4, 8, 8)
     return mean, torch.full_like(mean, 0.5)
 
 
@@ -154,17 +154,19 @@ def test_latents(tmp_path):
     size = {"height_px": H, "width_px": W}
     with pytest.raises(FileNotFoundError, match="no cached latents"):
         LatentCache(store, fingerprint="vae1", **size)
-    write_latents(store, encode, fingerprint="vae1", **size)
+    write_latents(store, encode, fingerprint="vae1", batch_size=3, **size)
     cache = LatentCache(store, fingerprint="vae1", **size)
     for index in (0, CLIPS_PER_SHARD - 1, CLIPS_PER_SHARD):
         latents = cache.read(index, seed=1)
         assert torch.equal(latents, cache.read(index, seed=1))
         assert not torch.equal(latents, cache.read(index, seed=2))
-        mean = encode(torch.from_numpy(store.read_frames(index, H, W)))[0].bfloat16()
+        mean = encode(torch.from_numpy(store.read_frames(index, H, W))[None])[0][0].bfloat16()
         noise = (latents - mean) / 0.5
         assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     with pytest.raises(FileExistsError):
         write_latents(store, encode, fingerprint="vae1", **size)
+    with pytest.raises(ValueError, match="--batch_size 0: at least 1"):
+        write_latents(store, encode, fingerprint="vae1", batch_size=0, overwrite=True, **size)
     with pytest.raises(ValueError, match="stale, made with vae vae1, needed vae2"):
         LatentCache(store, fingerprint="vae2", **size)
     with pytest.raises(ValueError, match="made with height_px 32, needed 64"):

@@ -86,7 +86,10 @@ def write_stores(root: Path, model: Path) -> Path:
         generator = torch.Generator().manual_seed(seed)
         write_latents(
             store,
-            lambda _, generator=generator: (torch.randn(LATENT_SHAPE, generator=generator), torch.zeros(LATENT_SHAPE)),
+            lambda _, generator=generator: (
+                torch.randn(LATENT_SHAPE, generator=generator)[None],
+                torch.zeros(1, *LATENT_SHAPE),
+            ),
             fingerprint=vae_fingerprint(model / "vae"),
             height_px=HEIGHT_PX,
             width_px=WIDTH_PX,

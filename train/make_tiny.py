@@ -105,7 +105,7 @@ def train_vae(args: TinyArgs) -> Path:
     missing = [store for store in stores if not (store / "latents").exists()]
     if missing:
         cache = SCRIPTS.parent / "data_prep" / "cache_latents.py"
-        python(cache, "--vae", folder / "vae", "--dtype", dtype, "--stores", *missing)
+        python(cache, "--vae", folder / "vae", "--dtype", dtype, "--batch_size", 8, "--stores", *missing)
     copy = data / "simple_vae"
     if not copy.exists():
         script = SCRIPTS.parent / "data_prep" / "reconstruct.py"

@@ -20,7 +20,8 @@ from resim.files import new_folder, sha256_of
 
 LATENTS_FOLDER = "latents"
 INDEX_NAME = "index.json"
-# uint8 frames (T, H, W, 3) -> posterior mean and standard deviation, each (F, C, h, w), as the diffusion sees them
+# uint8 frames (B, T, H, W, 3) -> posterior mean and standard deviation, each (B, F, C, h, w), as the diffusion sees
+# them
 Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -43,12 +44,16 @@ def write_latents(
     fingerprint: str,
     height_px: int,
     width_px: int,
+    batch_size: int = 1,
     overwrite: bool = False,
 ) -> Path:
     """Encode every clip of ``store`` at (height_px, width_px) into its ``latents/`` folder, whole or not at all.
 
-    Raises FileExistsError where there are latents and not ``overwrite``.
+    ``encode`` gets up to ``batch_size`` clips at once. Raises FileExistsError where there are latents and not
+    ``overwrite``, ValueError for a batch without clips.
     """
+    if batch_size < 1:
+        raise ValueError(f"--batch_size {batch_size}: at least 1")
     final = store.path / LATENTS_FOLDER
     meta = {"vae": fingerprint, "height_px": height_px, "width_px": width_px}
     with (
@@ -57,10 +62,12 @@ def write_latents(
     ):
         for shard, indices in store.clips_of.items():
             posteriors = []
-            for index in indices:
-                posteriors.append(encode(torch.from_numpy(store.read_frames(index, height_px, width_px))))
-                progress.update()
-            mean, std = (torch.stack(part).to("cpu", torch.bfloat16) for part in zip(*posteriors, strict=True))
+            for start in range(0, len(indices), batch_size):
+                batch = indices[start : start + batch_size]
+                frames = [torch.from_numpy(store.read_frames(index, height_px, width_px)) for index in batch]
+                posteriors.append(encode(torch.stack(frames)))
+                progress.update(len(batch))
+            mean, std = (torch.cat(part).to("cpu", torch.bfloat16) for part in zip(*posteriors, strict=True))
             save_file({"mean": mean, "std": std}, folder / f"{Path(shard).stem}.safetensors")
         (folder / INDEX_NAME).write_text(json.dumps(meta | {"store": store.fingerprint}, indent=1))
     return final
