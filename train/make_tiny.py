@@ -47,7 +47,7 @@ class TinyArgs:
     # More scenes of it, with three drivers each.
     simple_more_clips: int = 6000
     # More still, every one of another scene: what a small model cannot learn by heart.
-    simple_scenes_clips: int = 6000
+    simple_scenes_clips: int = 9600
     held_out_clips: int = 24
     vae_steps: int = 2000
     # Steps of each of STAGES; the presets' own by default.
