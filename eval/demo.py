@@ -76,7 +76,8 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
         count = ("--simple", "--num_clips", num_clips, "--seed", seed, "--num_workers", 1)
         run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *count, *flags)
     model_vae = args.model.resolve() / "vae"
-    run_command("data_prep/cache_latents.py", "--vae", model_vae, "--stores", *(data / name for name in stores))
+    paths = [data / name for name in stores]
+    run_command("data_prep/cache_latents.py", "--vae", model_vae, "--batch_size", 4, "--stores", *paths)
 
 
 def train_stages(folder: Path, args: DemoArgs) -> list[Stage]:
@@ -161,7 +162,7 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
             )
             scenes = [report_scene(report, folder, pipe, reward_model, kind, args) for kind in args.scenes]
         with cost.phase("measure the gates"):
-            gates = measure_gates(pipe, reader, reward_model, args.gates)
+            gates = measure_gates(lambda: (pipe, reader, reward_model), args.gates)
             report_gates(report, gates)
         report_training(report, stages)
         report_cost(report, cost)

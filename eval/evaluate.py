@@ -1,6 +1,7 @@
 """Measure a world model: ``evaluate.py gates`` asks whether its futures obey their paths and can be graded."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,8 @@ import tyro
 
 from resim.entry_point import one_line_errors
 from resim.files import new_folder
-from resim.futures import Precision, load_pipeline
-from resim.gates import GateConfig, load_judges, measure_gates, write_gates
+from resim.futures import Precision
+from resim.gates import GateConfig, load_models, measure_gates, write_gates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class GatesArgs(GateConfig):
     output_dir: Path = Path("outputs/gates")
     # Precision of the world model; bfloat16 is faster where the processor has it.
     dtype: Precision = "float32"
+    # Processes, each with models of its own. On a CPU, one a core does more than one with all cores.
+    num_workers: int = 1
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -33,10 +36,8 @@ class GatesArgs(GateConfig):
 def gates(args: Annotated[GatesArgs, tyro.conf.arg(name="")]) -> None:
     """Write gates.json (means under ``gates``, the action gate's scenes), candidates.parquet and report.html."""
     with new_folder(args.output_dir, marker="gates.json", overwrite=args.overwrite) as folder:
-        pipe = load_pipeline(args.model, args.dtype)
-        pipe.set_progress_bar_config(disable=True)
-        reader, reward_model = load_judges(pipe, args.inverse_dynamics, args.video2reward)
-        result = measure_gates(pipe, reader, reward_model, args)
+        load = partial(load_models, args.model, args.dtype, args.inverse_dynamics, args.video2reward)
+        result = measure_gates(load, args, num_workers=args.num_workers)
         write_gates(folder, result)
     for name, value in result.found.items():
         print(f"{name:40} {value}")

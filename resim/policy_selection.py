@@ -6,7 +6,9 @@ measures are read off the resulting table, whose rows are scenes and whose colum
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,6 +154,14 @@ def judge_candidates(
         shows_clean_SN=path_distance_m(read, intended) < path_distance_m(read, executed),
         cut_short_SN=path_distance_m(intended, executed) >= MIN_CUT_SHORT_M,
     )
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """One table of the scenes of several."""
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Judged)}
+    ids = tuple(chain.from_iterable(columns.pop("scene_id")))
+    tables: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
+    return Judged(scene_id=ids, **tables)
 
 
 def share_of_expert_pairs(reward_SN: Floats, score_SN: Floats) -> Floats:

@@ -72,11 +72,24 @@ def test_one_scene_and_one_seed_are_enough(models, tmp_path, monkeypatch):
     assert found["n_selection_scenes"] == 1 and "variance_baseline" not in found["selection_scores"]
 
 
+def test_processes_change_nothing(models, tmp_path, monkeypatch):
+    for name, workers in (("one", 1), ("two", 2)):
+        assert gates(models, tmp_path / name, monkeypatch, "--num_workers", workers) is None
+    one, two = (json.loads((tmp_path / name / "gates.json").read_text()) for name in ("one", "two"))
+    assert [scene["scene"] for scene in one["scenes"]] == [scene["scene"] for scene in two["scenes"]]
+    for name in HEADLINE:
+        assert one["gates"][name] == pytest.approx(two["gates"][name], abs=1e-5)
+    tables = [pq.read_table(tmp_path / name / "candidates.parquet").to_pylist() for name in ("one", "two")]
+    assert [(row["scene"], row["score"]) for row in tables[0]] == [(row["scene"], row["score"]) for row in tables[1]]
+    assert [row["reward"] for row in tables[0]] == pytest.approx([row["reward"] for row in tables[1]], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (("--inverse_dynamics", "nowhere"), "nowhere/config.json does not exist"),
-        (("--num_scenes", "0"), "--num_scenes, --num_selection_scenes and --num_seeds start at 1"),
+        (("--num_scenes", "0"), "--num_scenes, --num_selection_scenes, --num_seeds and --num_workers start at 1"),
+        (("--num_workers", "3"), "--num_workers 3: more than --num_scenes or --num_selection_scenes"),
         (("--video2reward", "nowhere"), "nowhere/config.json does not exist"),
         (("--model", "nowhere"), "nowhere/model_index.json does not exist"),
     ],
