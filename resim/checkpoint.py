@@ -122,7 +122,8 @@ def save_checkpoint(run: TrainingRun, step: int) -> Path:
     if accelerator.is_main_process:
         save_average(run.ema, partial / STATE_FOLDER)
         with averaged_weights(run.ema, run.parameters):
-            save_model(run.pipeline, partial, run.model_folder)
+            # The newest, because checkpoints_total_limit deletes the one that was resumed.
+            save_model(run.pipeline, partial, [run.model_folder, *list_checkpoints(config.output_dir)][-1])
         write_json(partial / STATE_FOLDER / PROGRESS_FILE, asdict(progress))
         write_json(partial / CONFIG_FILE, describe(config, run.data_fingerprints))
         write_manifest(partial)

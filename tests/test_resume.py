@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_run import write_world
 
+from resim.checkpoint import list_checkpoints
 from train.train_world_model import train
 
 
@@ -43,3 +44,13 @@ def test_two_steps_and_resume_to_four_equals_four(world, tmp_path, trains):
     before, _ = files_of(first.output_dir / "checkpoint-000002")
     changed = "transformer_lora/adapter_model.safetensors" if trains == "lora" else "training_state/model.safetensors"
     assert any(not tensor.equal(found[changed][name]) for name, tensor in before[changed].items())
+
+
+def test_resumed_run_outlives_the_checkpoint_that_it_came_from(world, tmp_path):
+    first = world.config(tmp_path, trains="lora", max_train_steps=1, checkpointing_steps=1, checkpoints_total_limit=1)
+    train(first)
+    train(replace(first, max_train_steps=4, resume_from_checkpoint="latest"))  # at step 3, that of step 1 is long gone
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["checkpoint-000004"]
+    for part in ("vae", "text_encoder", "tokenizer"):
+        for file in (world.model / part).iterdir():
+            assert (tmp_path / part / file.name).read_bytes() == file.read_bytes()
