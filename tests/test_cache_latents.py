@@ -56,8 +56,11 @@ def test_cached_latents_are_the_vaes(tmp_path, store, vae, batch_size):
     assert spread.mean() > 0.1
 
 
-def test_a_reconstructed_store_shows_the_decoded_means_under_the_same_labels(tmp_path, store, vae):
-    args = ReconstructArgs(store=store.path, vae=tmp_path / "vae", output_dir=tmp_path / "copy", device="cpu")
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_reconstructed_store_shows_the_decoded_means_under_the_same_labels(tmp_path, store, vae, batch_size):
+    args = ReconstructArgs(
+        store=store.path, vae=tmp_path / "vae", output_dir=tmp_path / "copy", device="cpu", batch_size=batch_size
+    )
     with pytest.raises(FileNotFoundError, match="no cached latents"):
         reconstruct(args)
     assert not args.output_dir.exists()
