@@ -179,6 +179,21 @@ def tiny_simple() -> TrainConfig:
     )
 
 
+def tiny_deep() -> TrainConfig:
+    """tiny_simple with two layers more, on clips of other scenes each."""
+    base = tiny_simple()
+    scenes = tuple(entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in ("simple_scenes", "simple_strays"))
+    return replace(
+        base,
+        preset="tiny_deep",
+        init_from=Path("outputs/tiny/deep_init"),
+        output_dir=Path("outputs/tiny/deep"),
+        max_train_steps=5_500,
+        data=replace(base.data, entries=scenes),
+        optim=replace(base.optim, learning_rate=1.5e-3),
+    )
+
+
 def tiny_finetune() -> TrainConfig:
     """A short run of the tiny model on the single store that --data_root names."""
     base = tiny_stage3()
@@ -279,6 +294,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
         tiny_stage2,
         tiny_stage3,
         tiny_simple,
+        tiny_deep,
         tiny_finetune,
         tiny_video,
         tiny_ablation,

@@ -7,7 +7,13 @@ from diffusers import CogVideoXTransformer3DModel
 from tiny_models import TEXT_WIDTH, TRANSFORMER, randomise, tiny_world_model
 
 from resim.world_model import lora
-from resim.world_model.model import WorldModel, from_cogvideox, from_stock_transformer, full_size_encoder
+from resim.world_model.model import (
+    WorldModel,
+    deepen,
+    from_cogvideox,
+    from_stock_transformer,
+    full_size_encoder,
+)
 from resim.world_model.trajectory_encoder import TrajectoryEncoder, latent_poses
 from resim.world_model.transformer import ReSimTransformer3DModel, position_table
 
@@ -182,3 +188,19 @@ def test_adapters_round_trip_and_a_foreign_one_is_refused(tmp_path):
         assert torch.equal(a, b), name
     with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
         lora.load_lora(tiny_world_model().transformer, tmp_path / "nowhere")
+
+
+@torch.no_grad()
+def test_a_deeper_transformer_predicts_the_same_and_can_learn_more():
+    transformer = tiny_world_model().transformer
+    generator = torch.Generator().manual_seed(1)
+    inputs = (torch.randn(1, 13, 4, 8, 12, generator=generator), torch.randn(1, 32, TEXT_WIDTH, generator=generator))
+    rest = dict(timestep=torch.tensor([500]), context_level=torch.tensor([0]), num_context=3)
+    deeper = deepen(transformer, 3)
+    assert deeper.config.num_layers == 3 and transformer.config.num_layers == 2
+    assert torch.equal(deeper(*inputs, **rest), transformer(*inputs, **rest))
+    with torch.enable_grad():
+        deeper(*inputs, **rest).square().sum().backward()
+    assert all(block.ff.net[2].weight.grad.abs().sum() > 0 for block in deeper.transformer_blocks)
+    with pytest.raises(ValueError, match="num_layers is 2: give more than the 2"):
+        deepen(transformer, 2)

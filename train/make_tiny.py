@@ -1,4 +1,4 @@
-"""Make checkpoints/tiny from nothing but this repository: simulate, VAE, latents, three stages, two judges, export.
+"""Make checkpoints/tiny from nothing but this repository: simulate, VAE, latents, world model, two judges, export.
 
 Every part writes its output whole or continues where it was stopped, so the command can be interrupted at any time and
 given again.
@@ -22,12 +22,14 @@ from resim.files import new_folder
 from resim.judges import load_inverse_dynamics, load_video2reward
 from resim.simulation.drivers import DRIVERS, POLICIES
 from resim.world_model.lora import has_lora, merge_lora
+from resim.world_model.model import deepen
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 
 HEIGHT_PX, WIDTH_PX = 64, 112
 SCRIPTS = Path(__file__).resolve().parent
-STAGES = ("stage1", "stage2", "stage3", "simple")
+STAGES = ("stage1", "stage2", "stage3", "simple", "deep")
 NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
+LANE_LEAVERS = ("drift_off_road", "wrong_way", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,12 @@ class TinyArgs:
     simple_more_clips: int = 6000
     # More still, every one of another scene: what a small model cannot learn by heart.
     simple_scenes_clips: int = 9600
+    # And where more drivers leave their lane, whose futures are the hardest.
+    simple_strays_clips: int = 3600
     held_out_clips: int = 24
     vae_steps: int = 2000
     # Steps of each of STAGES; the presets' own by default.
-    stage_steps: tuple[int, int, int, int] | None = None
+    stage_steps: tuple[int, int, int, int, int] | None = None
     # Steps of each model that judges; their own defaults otherwise.
     judge_steps: int | None = None
     # bf16 is faster only where the processor has bfloat16 instructions.
@@ -70,6 +74,7 @@ def simulate(args: TinyArgs) -> None:
     """All stores; the seeds of the held-out scenes are used by none of the others."""
     mixed = ("--drivers", "expert", *NON_EXPERTS)
     simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene")
+    strays = ("--simple", "--drivers", *(("expert",) * 2), *NON_EXPERTS, *LANE_LEAVERS, *(("random",) * 2), *POLICIES)
     stores = {
         "vae_frames": (args.vae_clips, 500_000, mixed),
         "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
@@ -79,6 +84,7 @@ def simulate(args: TinyArgs) -> None:
         "simple": (args.simple_clips, 300_000, (*simple, 6)),
         "simple_more": (args.simple_more_clips, 400_000, (*simple, 3)),
         "simple_scenes": (args.simple_scenes_clips, 410_000, (*simple, 1)),
+        "simple_strays": (args.simple_strays_clips, 420_200, (*strays, "--drivers_per_scene", 1)),
         "simple_held_out": (2 * args.held_out_clips, 1_100_000, (*simple, 6)),
     }
     for name, (num_clips, seed, flags) in stores.items():
@@ -99,8 +105,9 @@ def train_vae(args: TinyArgs) -> Path:
         *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
         *("--max_train_steps", args.vae_steps),
     )
-    seen = ("held_out", "video", "logs", "simulation", "simple", "simple_more", "simple_scenes", "simple_held_out")
-    stores = [data / name for name in seen]
+    seen = ("held_out", "video", "logs", "simulation")
+    simple = ("simple", "simple_more", "simple_scenes", "simple_strays", "simple_held_out")
+    stores = [data / name for name in (*seen, *simple)]
     dtype = "bfloat16" if args.mixed_precision == "bf16" else "float32"
     missing = [store for store in stores if not (store / "latents").exists()]
     if missing:
@@ -109,7 +116,8 @@ def train_vae(args: TinyArgs) -> Path:
     copy = data / "simple_vae"
     if not copy.exists():
         script = SCRIPTS.parent / "data_prep" / "reconstruct.py"
-        python(script, "--store", data / "simple", "--vae", folder / "vae", "--dtype", dtype, "--output_dir", copy)
+        how = ("--vae", folder / "vae", "--dtype", dtype, "--batch_size", 4)
+        python(script, "--store", data / "simple", *how, "--output_dir", copy)
     return folder / "vae"
 
 
@@ -120,6 +128,18 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
         return folder
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
     pipeline = small_pipeline(vae, num_layers=4, num_heads=8, height_px=HEIGHT_PX, width_px=WIDTH_PX)
+    with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
+        pipeline.save_pretrained(partial)
+    return folder
+
+
+def write_deeper_model(args: TinyArgs, shallow: Path) -> Path:
+    """The model in ``shallow`` with two layers more, which change nothing yet."""
+    folder = args.work_dir / "deep_init"
+    if folder.exists():
+        return folder
+    pipeline = ReSimPipeline.from_pretrained(shallow)
+    pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=6))
     with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
@@ -192,7 +212,8 @@ def make_tiny(args: Annotated[TinyArgs, tyro.conf.arg(name="")]) -> None:
     simulate(args)
     model = write_initial_model(args, train_vae(args))
     for name in STAGES:
-        model = train_stage(args, name, model)
+        start = write_deeper_model(args, model) if name == "deep" else model
+        model = train_stage(args, name, start)
     export(args, model, train_judges(args))
 
 

@@ -118,3 +118,28 @@ def initialise_from_scratch(model: WorldModel) -> None:
     nn.init.zeros_(transformer.proj_out.bias)
     encoder_out = model.trajectory_encoder.out
     nn.init.normal_(encoder_out.weight, std=1 / math.sqrt(encoder_out.in_features))
+
+
+@torch.no_grad()
+def deepen(transformer: ReSimTransformer3DModel, num_layers: int) -> ReSimTransformer3DModel:
+    """A transformer of more layers that predicts what ``transformer`` predicts, in float32.
+
+    The new blocks are spread evenly; each is a copy of the one before it whose residual outputs are zero, so that it
+    has something to look for and adds nothing yet. Raises ValueError when ``num_layers`` is not more than it has.
+    """
+    old_blocks = transformer.transformer_blocks
+    if num_layers <= len(old_blocks):
+        raise ValueError(f"num_layers is {num_layers}: give more than the {len(old_blocks)} that the transformer has")
+    deeper = ReSimTransformer3DModel.from_config({**transformer.config, "num_layers": num_layers})
+    prefix = "transformer_blocks."
+    weights = {name: value for name, value in transformer.state_dict().items() if not name.startswith(prefix)}
+    sources = [layer * len(old_blocks) // num_layers for layer in range(num_layers)]
+    for layer, source in enumerate(sources):
+        weights |= old_blocks[source].state_dict(prefix=f"{prefix}{layer}.")
+    deeper.load_state_dict(weights)
+    for layer, block in enumerate(deeper.transformer_blocks):
+        if sources[layer] in sources[:layer]:
+            for out in (block.attn1.to_out[0], block.ff.net[2]):
+                nn.init.zeros_(out.weight)
+                nn.init.zeros_(out.bias)
+    return deeper
