@@ -134,12 +134,13 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
 
 
 def write_deeper_model(args: TinyArgs, shallow: Path) -> Path:
-    """The model in ``shallow`` with two layers more, which change nothing yet."""
+    """The model in ``shallow`` with two layers more, which change nothing yet, and half its guidance (docs/log.md)."""
     folder = args.work_dir / "deep_init"
     if folder.exists():
         return folder
     pipeline = ReSimPipeline.from_pretrained(shallow)
     pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=6))
+    pipeline.register_to_config(guidance_scale=1.0)
     with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
@@ -190,8 +191,8 @@ def export(args: TinyArgs, stage3: Path, judges: dict[str, ModelMixin]) -> None:
     pipeline = ReSimPipeline.from_pretrained(stage3)
     if has_lora(pipeline.transformer):
         merge_lora(pipeline.transformer)
-    pipeline.transformer.half()
-    pipeline.trajectory_encoder.half()
+    for part in (pipeline.vae, pipeline.transformer, pipeline.trajectory_encoder):
+        part.half()
     card = args.output_dir / "README.md"
     with new_folder(args.output_dir, marker="model_index.json", overwrite=args.overwrite) as partial:
         pipeline.save_pretrained(partial)
