@@ -1,14 +1,12 @@
-"""Clip (one sample on disk) and Batch (what a model sees): the two types that cross between rooms.
+"""Clip: one sample on disk. What a model sees is batch.Batch; this module stays free of torch, which is slow to load.
 
 Time: 49 frames at 10 Hz; frames 0..8 are history, frame 8 is t = 0, frames 9..48 are the 4 s to predict. Waypoints are
 8 rows [x_m, y_m, heading_rad] at 0.5, 1.0, .. 4.0 s in the ego (rear axle) frame at t = 0.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 FPS = 10.0
@@ -70,36 +68,3 @@ class Clip:
     history_poses: NDArray[np.float32] | None  # (9, 3) executed axle poses of the history, same frame as waypoints
     infractions: Infractions | None
     camera: dict[str, float] | None  # fields of geometry.Camera at the shard's resolution
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What a model sees. Absence is a flag (``has_*``), never a missing key and never zeros that mean "none".
-
-    Exactly one of ``frames`` and ``latents`` is set, and one of ``prompt`` and ``prompt_embeds`` suffices.
-    """
-
-    frames: torch.Tensor | None  # uint8 B T C H W, RGB
-    latents: torch.Tensor | None  # float B F C h w, VAE posterior sample, normalised as its config says
-    waypoints: torch.Tensor  # float32 B 8 3
-    has_waypoints: torch.Tensor  # bool B
-    prompt: tuple[str, ...]
-    prompt_embeds: torch.Tensor | None  # float B L D
-    reward: torch.Tensor  # float32 B, infraction score
-    has_reward: torch.Tensor  # bool B
-    source: tuple[str, ...]
-    clip_id: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        """B."""
-        return len(self.clip_id)
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch with every tensor on ``device``."""
-        moved: dict[str, Any] = {
-            f.name: getattr(self, f.name).to(device)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), torch.Tensor)
-        }
-        return replace(self, **moved)

@@ -1,6 +1,8 @@
 """The house's order and its plain rules, read from the source: imports, lengths, and what is not allowed anywhere."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ ROOMS = ("resim", "train", "eval", "data_prep", "benchmarks")
 # room and from any row to its left. A new module must be given its place here.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("resim.geometry", "resim.files", "resim.entry_point"),
-    ("resim.scene", "resim.clip"),
+    ("resim.scene", "resim.clip", "resim.batch"),
     ("resim.manoeuvres", "resim.data", "resim.simulation", "resim.world_model.diffusion"),
     (
         "resim.world_model.trajectory_encoder resim.world_model.transformer resim.world_model.model "
@@ -148,3 +150,9 @@ def test_nothing_forbidden(module):
 def test_forbidden_things_are_really_found(source):
     assert len(forbidden(ast.parse(source))) == 1
     assert forbidden(ast.parse("torch.load(path, weights_only=True)")) == []
+
+
+def test_simulation_loads_no_torch():
+    """It takes seconds to load, in every process that simulates."""
+    script = "import sys; sys.path.insert(0, 'data_prep'); import simulate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=False).returncode == 0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+from resim.batch import Batch
 from resim.checkpoint import find_checkpoint, load_state, prepare_output_dir, publish, save_checkpoint, write_run_config
-from resim.clip import Batch
 from resim.config import TrainConfig
 from resim.entry_point import one_line_errors
 from resim.presets import parse_command_line

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from resim.clip import NUM_FRAMES, NUM_WAYPOINTS, Batch
+from resim.batch import Batch
+from resim.clip import NUM_FRAMES, NUM_WAYPOINTS
 
 
 @dataclass(frozen=True, kw_only=True)

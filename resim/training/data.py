@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from resim.clip import Batch
+from resim.batch import Batch
 from resim.config import DataConfig, TrainConfig
 from resim.data.collate import collate
 from resim.data.latents import vae_fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from resim.clip import Batch
+from resim.batch import Batch
 from resim.config import OptimConfig, TrainConfig
 from resim.world_model.latents import encode_frames
 from resim.world_model.lora import add_lora, has_lora

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from resim.clip import NUM_HISTORY_FRAMES, Batch
+from resim.batch import Batch
+from resim.clip import NUM_HISTORY_FRAMES
 from resim.config import ValidationConfig
 from resim.data.mixture import TrainingData
 from resim.data.video import write_video
