@@ -1,8 +1,9 @@
-"""What every test shares: one thread, and the recorded data where there is some."""
+"""What every test shares: one thread, no deadline for a property, and the recorded data where there is some."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +11,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("resim", deadline=None)
+hypothesis.settings.load_profile("resim")
 
 
 @pytest.fixture(scope="session")

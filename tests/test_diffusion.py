@@ -53,7 +53,7 @@ def test_context_draws_follow_their_probabilities():
 
 
 @given(abar=st.floats(0.0, 1.0), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_x_comes_back_out_of_its_velocity(abar, seed):
     x, noise = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)).unbind(0)
     level = torch.full((3,), abar)
