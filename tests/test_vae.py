@@ -177,3 +177,31 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
     assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 3
     for (name, a), (_, b) in zip(whole.named_parameters(), stopped.named_parameters(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_decoder_goes_on_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48) as store:
+        store.add(rng.integers(0, 256, (49, 32, 48, 3), dtype=np.uint8), clip_id="0", scene_id="0")
+    tiny_vae().save_pretrained(tmp_path / "first")
+    args = train_vae.VaeArgs(
+        store=tmp_path / "store",
+        held_out=tmp_path / "store",
+        output_dir=tmp_path / "second",
+        decoder_of=tmp_path / "first",
+        max_train_steps=2,
+        train_batch_size=1,
+    )
+    for name, value in (("kl_weight", 0.1), ("latent_channels", 3), ("detail_exponent", 1.0)):
+        with pytest.raises(ValueError, match=f"--{name}: --decoder_of leaves the latents as they are"):
+            train_vae.train(replace(args, **{name: value}))
+    train_vae.train(args)
+    first, second = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name) for name in ("first", "second/vae"))
+    frames = random_frames(9)
+    assert torch.equal(encode_frames(first, frames), encode_frames(second, frames))
+    moved = {
+        name
+        for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert moved and all(name.startswith("decoder.") for name in moved)

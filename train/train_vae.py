@@ -1,4 +1,7 @@
-"""Train the tiny model's VAE from nothing on the frames of a store of clips. Stops and continues where it was."""
+"""Train the tiny model's VAE on the frames of a store of clips, or the decoder of a finished one.
+
+Stops and continues where it was.
+"""
 
 import json
 import time
@@ -14,6 +17,7 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from resim.config import flatten
+from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
 from resim.files import new_folder
@@ -27,7 +31,18 @@ WINDOW_FRAMES = 17
 MOMENTS_CLIPS, MOMENTS_FRAMES = 32, 25
 STATE_FILE = "training_state.pt"
 # What a continued run may change, because no weight depends on it; the store is compared by what it holds.
-FREE_TO_CHANGE = {"store", "held_out", "output_dir", "checkpointing_steps", "latent_channels", "detail_exponent"}
+FREE_TO_CHANGE = {
+    "store",
+    "held_out",
+    "output_dir",
+    "decoder_of",
+    "checkpointing_steps",
+    "device",
+    "latent_channels",
+    "detail_exponent",
+}
+# What shapes the latents, which --decoder_of leaves as they are.
+OF_LATENTS = ("kl_weight", "latent_channels", "detail_exponent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +55,8 @@ class VaeArgs:
     held_out: Path
     # Folder for the VAE; an unfinished run in it is continued.
     output_dir: Path
+    # Folder of a finished VAE whose decoder alone is trained further: its latents, and what was trained on them, stay.
+    decoder_of: Path | None = None
     max_train_steps: int = 2000
     train_batch_size: int = 2
     # Of Muon, for the convolutions; AdamW, for the rest, has adam_learning_rate.
@@ -54,6 +71,7 @@ class VaeArgs:
     detail_exponent: float = 0.5
     # Also at each of these steps the state is written and the held-out PSNR is measured.
     checkpointing_steps: int = 250
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
     seed: int = 0
 
 
@@ -77,9 +95,30 @@ def held_out_psnr_db(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray) -> f
     """PSNR of whole clips, encoded to the posterior's mean and decoded, averaged over clips."""
     values = []
     for clip in frames_NTHWC:
-        frames = torch.from_numpy(clip).permute(0, 3, 1, 2)[None]
+        frames = torch.from_numpy(clip).permute(0, 3, 1, 2)[None].to(vae.device)
         values.append(psnr_db(decode_latents(vae, encode_frames(vae, frames)), frames))
     return float(np.mean(values))
+
+
+def initial_vae(args: VaeArgs, frames_NTHWC: np.ndarray) -> AutoencoderKLCogVideoX:
+    """A new VAE for these frames, or that of --decoder_of with everything but its decoder frozen.
+
+    Raises ValueError for a flag that --decoder_of makes meaningless, or frames of another size than its VAE's.
+    """
+    height_px, width_px = frames_NTHWC.shape[2:4]
+    if args.decoder_of is None:
+        return small_vae(height_px=height_px, width_px=width_px)
+    for name in OF_LATENTS:
+        if getattr(args, name) != getattr(VaeArgs, name):
+            raise ValueError(f"--{name}: --decoder_of leaves the latents as they are; leave it out")
+    vae = AutoencoderKLCogVideoX.from_pretrained(args.decoder_of, torch_dtype=torch.float32, use_safetensors=True)
+    made_for = (vae.config.sample_height, vae.config.sample_width)
+    if made_for != (height_px, width_px):
+        raise ValueError(
+            f"{args.store}: frames of {height_px} x {width_px} pixels; {args.decoder_of} is for {made_for}"
+        )
+    vae.requires_grad_(False).decoder.requires_grad_(True)
+    return vae
 
 
 def finish(vae: AutoencoderKLCogVideoX, frames_NTHWC: np.ndarray, args: VaeArgs) -> AutoencoderKLCogVideoX:
@@ -100,11 +139,12 @@ class Optimizers:
 
     def __init__(self, vae: AutoencoderKLCogVideoX, args: VaeArgs):
         self.args = args
-        self.kernels = [p for p in vae.parameters() if p.ndim > 1]
+        learns = [p for p in vae.parameters() if p.requires_grad]
+        self.kernels = [p for p in learns if p.ndim > 1]
         # torch's Muon takes matrices: views (out, in * taps) of the kernels' own memory.
         self.matrices = [kernel.detach().flatten(1).requires_grad_() for kernel in self.kernels]
         self.muon = torch.optim.Muon(self.matrices, weight_decay=0.01, momentum=0.9)
-        self.adam = torch.optim.AdamW([p for p in vae.parameters() if p.ndim <= 1], betas=(0.9, 0.99))
+        self.adam = torch.optim.AdamW([p for p in learns if p.ndim <= 1], betas=(0.9, 0.99))
 
     def step(self, step: int) -> None:
         """Update the VAE from its gradients at optimizer step ``step``."""
@@ -128,17 +168,19 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     train_frames, held_out = read_frames(args.store), read_frames(args.held_out)[:8]
     torch.manual_seed(args.seed)
-    vae = small_vae(height_px=train_frames.shape[2], width_px=train_frames.shape[3])
+    vae = initial_vae(args, train_frames).to(args.device)
     ema = EMAModel(vae.parameters(), decay=args.ema_decay)
     optimizers = Optimizers(vae, args)
     settings = {f"--{name}": json.dumps(value) for name, value in flatten(args).items() if name not in FREE_TO_CHANGE}
     settings["content of --store"] = ClipStore(args.store).fingerprint
+    if args.decoder_of is not None:
+        settings["content of --decoder_of"] = vae_fingerprint(args.decoder_of)
     first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizers, settings)
 
     progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
     for step in progress:
-        frames = to_vae_input(vae, windows(train_frames, step, args), torch.float32)
-        with torch.autocast("cpu", torch.bfloat16):
+        frames = to_vae_input(vae, windows(train_frames, step, args).to(args.device), torch.float32)
+        with torch.autocast(args.device, torch.bfloat16):
             losses = vae_losses(vae, frames, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
         loss = losses["l1"] + losses["l2"] + args.kl_weight * losses["kl"]
         if not torch.isfinite(loss):
@@ -153,8 +195,9 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
             checkpoint(args, step + 1, vae, ema, optimizers, settings, held_out)
 
     ema.copy_to(vae.parameters())
-    vae = finish(vae, train_frames, args)
-    log(args, {"latent_channels": args.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)})
+    if args.decoder_of is None:
+        vae = finish(vae.cpu(), train_frames, args)
+    log(args, {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)})
     with new_folder(vae_folder, marker="config.json", overwrite=False) as folder:
         vae.save_pretrained(folder)
 
