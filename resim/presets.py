@@ -194,6 +194,24 @@ def tiny_deep() -> TrainConfig:
     )
 
 
+def tiny_long() -> TrainConfig:
+    """tiny_deep on fresh scenes, nearly for as long as all before it: minutes on a GPU, half a day on two cores."""
+    base = tiny_deep()
+    scenes = tuple(entry(name, trajectory_dropout=0.1, turn_repeats=1) for name in ("fresh_scenes", "fresh_strays"))
+    return replace(
+        base,
+        preset="tiny_long",
+        init_from=Path("outputs/tiny/deep"),
+        output_dir=Path("outputs/tiny/long"),
+        max_train_steps=3_800,
+        global_batch_size=64,
+        train_batch_size=64,
+        data=replace(base.data, entries=scenes, dataloader_num_workers=12),
+        optim=replace(base.optim, learning_rate=2e-3, lr_warmup_steps=100),
+        validation=replace(base.validation, num_validation_clips=48, num_validation_videos=0),
+    )
+
+
 def tiny_finetune() -> TrainConfig:
     """A short run of the tiny model on the single store that --data_root names."""
     base = tiny_stage3()
@@ -295,6 +313,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
         tiny_stage3,
         tiny_simple,
         tiny_deep,
+        tiny_long,
         tiny_finetune,
         tiny_video,
         tiny_ablation,

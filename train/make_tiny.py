@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
@@ -27,7 +28,7 @@ from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 
 HEIGHT_PX, WIDTH_PX = 64, 112
 SCRIPTS = Path(__file__).resolve().parent
-STAGES = ("stage1", "stage2", "stage3", "simple", "deep")
+STAGES = ("stage1", "stage2", "stage3", "simple", "deep", "long")
 NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
 LANE_LEAVERS = ("drift_off_road", "wrong_way", "random")
 
@@ -52,10 +53,15 @@ class TinyArgs:
     simple_scenes_clips: int = 9600
     # And where more drivers leave their lane, whose futures are the hardest.
     simple_strays_clips: int = 3600
+    # For the last and longest stage, scenes that no other has seen.
+    fresh_scenes_clips: int = 2900
+    fresh_strays_clips: int = 1900
     held_out_clips: int = 24
     vae_steps: int = 2000
+    # Steps of the VAE's decoder on the simple world, after that; 16 windows each.
+    decoder_steps: int = 575
     # Steps of each of STAGES; the presets' own by default.
-    stage_steps: tuple[int, int, int, int, int] | None = None
+    stage_steps: tuple[int, int, int, int, int, int] | None = None
     # Steps of each model that judges; their own defaults otherwise.
     judge_steps: int | None = None
     # bf16 is faster only where the processor has bfloat16 instructions.
@@ -74,7 +80,8 @@ def simulate(args: TinyArgs) -> None:
     """All stores; the seeds of the held-out scenes are used by none of the others."""
     mixed = ("--drivers", "expert", *NON_EXPERTS)
     simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene")
-    strays = ("--simple", "--drivers", *(("expert",) * 2), *NON_EXPERTS, *LANE_LEAVERS, *(("random",) * 2), *POLICIES)
+    strays_of = (*(("expert",) * 2), *NON_EXPERTS, *LANE_LEAVERS, *(("random",) * 2), *POLICIES)
+    strays = ("--simple", "--drivers", *strays_of, "--drivers_per_scene")
     stores = {
         "vae_frames": (args.vae_clips, 500_000, mixed),
         "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
@@ -84,7 +91,9 @@ def simulate(args: TinyArgs) -> None:
         "simple": (args.simple_clips, 300_000, (*simple, 6)),
         "simple_more": (args.simple_more_clips, 400_000, (*simple, 3)),
         "simple_scenes": (args.simple_scenes_clips, 410_000, (*simple, 1)),
-        "simple_strays": (args.simple_strays_clips, 420_200, (*strays, "--drivers_per_scene", 1)),
+        "simple_strays": (args.simple_strays_clips, 420_200, (*strays, 1)),
+        "fresh_scenes": (args.fresh_scenes_clips, 1_500_000, (*simple, 1)),
+        "fresh_strays": (args.fresh_strays_clips, 1_600_000, (*strays, 1)),
         "simple_held_out": (2 * args.held_out_clips, 1_100_000, (*simple, 6)),
     }
     for name, (num_clips, seed, flags) in stores.items():
@@ -99,15 +108,23 @@ def simulate(args: TinyArgs) -> None:
 
 def train_vae(args: TinyArgs) -> Path:
     """The VAE, every store's latents through it, and what it leaves of the simple world's pictures."""
-    data, folder = args.work_dir / "data", args.work_dir / "vae"
+    data, whole, folder = args.work_dir / "data", args.work_dir / "vae", args.work_dir / "vae_decoder"
+    vae_script = SCRIPTS / "train_vae.py"
     python(
-        SCRIPTS / "train_vae.py",
-        *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", folder),
+        vae_script,
+        *("--store", data / "vae_frames", "--held_out", data / "held_out", "--output_dir", whole),
         *("--max_train_steps", args.vae_steps),
+    )
+    python(
+        vae_script,
+        *("--decoder_of", whole / "vae", "--output_dir", folder),
+        *("--store", data / "simple", "--held_out", data / "simple_held_out"),
+        *("--max_train_steps", args.decoder_steps, "--train_batch_size", 16),
+        *("--learning_rate", 0.02, "--adam_learning_rate", 0.001),
     )
     seen = ("held_out", "video", "logs", "simulation")
     simple = ("simple", "simple_more", "simple_scenes", "simple_strays", "simple_held_out")
-    stores = [data / name for name in (*seen, *simple)]
+    stores = [data / name for name in (*seen, *simple, "fresh_scenes", "fresh_strays")]
     dtype = "bfloat16" if args.mixed_precision == "bf16" else "float32"
     missing = [store for store in stores if not (store / "latents").exists()]
     if missing:
@@ -156,12 +173,13 @@ def train_stage(args: TinyArgs, name: str, init_from: Path) -> Path:
         resume = ("--resume_from_checkpoint", "latest")
     elif folder.exists():  # it was stopped before its first checkpoint
         shutil.rmtree(folder)
+    on_the_cpu = () if torch.cuda.is_available() else ("--cpu",)
     python(
         SCRIPTS / "train_world_model.py",
         *(f"tiny_{name}", "--data_root", args.work_dir / "data", "--init_from", init_from),
         *("--output_dir", folder, "--mixed_precision", args.mixed_precision, *resume),
         *(() if args.stage_steps is None else ("--max_train_steps", args.stage_steps[STAGES.index(name)])),
-        launcher=("-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"),
+        launcher=("-m", "accelerate.commands.launch", "--num_processes", "1", *on_the_cpu),
     )
     return folder
 
