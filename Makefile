@@ -53,7 +53,7 @@ ifeq ($(PYTHON)$(UV),)
 	@exit 2
 else ifneq ($(UV),)
 	uv venv --quiet --allow-existing --python $(or $(PYTHON),3.11) $(VENV)
-	uv pip install --python $(BIN)/python -r requirements.txt
+	uv pip install --compile-bytecode --python $(BIN)/python -r requirements.txt
 	uv pip install --python $(BIN)/python --no-deps --editable .
 else
 	$(PYTHON) -m venv $(VENV)
