@@ -40,7 +40,7 @@ class DemoArgs:
     # The model to start from.
     model: Path = Path("checkpoints/tiny")
     # Steps of each stage.
-    steps: int = 16
+    steps: int = 8
     # Clips of each of the three training stores.
     clips: int = 16
     # Held-out clips: the validation losses and the reconstruction are of them.
@@ -57,7 +57,7 @@ class DemoArgs:
     # Of the noise, the same for every path of a scene.
     seed: int = 0
     # A few scenes, to show the figures; eval/evaluate.py gates measures them on more.
-    gates: GateConfig = GateConfig(num_scenes=6, num_selection_scenes=4, first_seed=FIRST_SEED + 50_000)
+    gates: GateConfig = GateConfig(num_scenes=4, num_selection_scenes=3, first_seed=FIRST_SEED + 50_000)
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -73,7 +73,7 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
     }
     for name, (num_clips, seed, flags) in stores.items():
         size = ("--height", height_px, "--width", width_px)
-        count = ("--simple", "--num_clips", num_clips, "--seed", seed, "--num_workers", 1)
+        count = ("--simple", "--num_clips", num_clips, "--seed", seed)
         run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *count, *flags)
     model_vae = args.model.resolve() / "vae"
     paths = [data / name for name in stores]

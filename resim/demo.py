@@ -28,6 +28,7 @@ from resim.world_model.vae import psnr_db
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GIB = 2**30
+CLIPS_AT_ONCE = 4  # on a CPU, a single small clip takes PyTorch's slow 3D convolution
 
 
 class Cost:
@@ -130,11 +131,11 @@ def report_vae(report: Report, pipe: ReSimPipeline, store: ClipStore, num_clips:
     """Reconstruct held-out clips: PSNR in dB over all their pixels, and a picture of original and reconstruction."""
     height_px, width_px = store.height_px, store.width_px
     originals, copies = [], []
-    for index in range(num_clips):
-        frames = torch.from_numpy(store.read_frames(index, height_px, width_px)).permute(0, 3, 1, 2)[None]
-        copy = decode_latents(pipe.vae, encode_frames(pipe.vae, frames.to(pipe.device))).cpu()
+    for batch in np.array_split(np.arange(num_clips), -(-num_clips // CLIPS_AT_ONCE)):
+        clips = [torch.from_numpy(store.read_frames(index, height_px, width_px)) for index in batch]
+        frames = torch.stack(clips).permute(0, 1, 4, 2, 3)
         originals.append(frames)
-        copies.append(copy)
+        copies.append(decode_latents(pipe.vae, encode_frames(pipe.vae, frames.to(pipe.device))).cpu())
     value_db = psnr_db(torch.cat(copies), torch.cat(originals))
     rows = [torch.cat(part)[:4, NUM_HISTORY_FRAMES - 1].permute(0, 2, 3, 1).numpy() for part in (originals, copies)]
     picture = np.concatenate([np.concatenate(list(enlarge(row, 160)), axis=1) for row in rows])
