@@ -44,7 +44,7 @@ class DemoArgs:
     # Clips of each of the three training stores.
     clips: int = 16
     # Held-out clips: the validation losses and the reconstruction are of them.
-    held_out_clips: int = 12
+    held_out_clips: int = 8
     # Kinds of the scenes whose futures are imagined.
     scenes: tuple[str, ...] = ("straight", "curve", "intersection")
     # Whose paths are imagined in each scene.
@@ -57,7 +57,7 @@ class DemoArgs:
     # Of the noise, the same for every path of a scene.
     seed: int = 0
     # A few scenes, to show the figures; eval/evaluate.py gates measures them on more.
-    gates: GateConfig = GateConfig(num_scenes=4, num_selection_scenes=3, first_seed=FIRST_SEED + 50_000)
+    gates: GateConfig = GateConfig(num_scenes=4, num_selection_scenes=2, first_seed=FIRST_SEED + 50_000)
     # Replace the output of an earlier run.
     overwrite: bool = False
 
