@@ -40,7 +40,7 @@ class DemoArgs:
     # The model to start from.
     model: Path = Path("checkpoints/tiny")
     # Steps of each stage.
-    steps: int = 8
+    steps: int = 4
     # Clips of each of the three training stores.
     clips: int = 16
     # Held-out clips: the validation losses and the reconstruction are of them.
