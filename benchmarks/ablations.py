@@ -22,17 +22,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch  # noqa: E402
 import tyro  # noqa: E402
+from ablation.measures import MeasureConfig, measure, measures_file, unmeasured  # noqa: E402
+from ablation.page import curves, page  # noqa: E402
+from ablation.runs import prepare, train_all  # noqa: E402
+from ablation.variants import VARIANTS, Run, Schedule, trainings  # noqa: E402
 
-from resim.ablations.measures import MeasureConfig, measure, measures_file, unmeasured  # noqa: E402
-from resim.ablations.page import curves, page  # noqa: E402
-from resim.ablations.runs import prepare, train_all  # noqa: E402
-from resim.ablations.variants import VARIANTS, Run, Schedule, trainings  # noqa: E402
-from resim.checkpoint import CONFIG_FILE  # noqa: E402
-from resim.config import plain  # noqa: E402
 from resim.entry_point import run  # noqa: E402
-from resim.judges import load_inverse_dynamics  # noqa: E402
-from resim.presets import tiny_ablation  # noqa: E402
-from resim.report import write_json  # noqa: E402
+from resim.judges.load import load_inverse_dynamics  # noqa: E402
+from resim.report.page import write_json  # noqa: E402
+from resim.training.checkpoint import CONFIG_FILE  # noqa: E402
+from resim.training.config import plain  # noqa: E402
+from resim.training.presets.ablations import tiny_ablation
 
 
 @dataclass(frozen=True, kw_only=True)

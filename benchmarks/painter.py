@@ -8,11 +8,11 @@ import time
 
 import cv2
 
+from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.scene import Look, Scene
 from resim.entry_point import run
-from resim.geometry import simulation_camera
-from resim.scene import Look, Scene
-from resim.simulation.generator import MAPS, generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.simulation.generator.generate import MAPS, generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 
 SIZES_PX = ((64, 112), (256, 448), (512, 896))

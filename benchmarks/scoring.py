@@ -7,15 +7,15 @@ import time
 from itertools import product
 from pathlib import Path
 
-from resim.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.futures import Precision, Waypoints, load_pipeline, model_size_px
-from resim.geometry import simulation_camera
-from resim.judges import load_video2reward
-from resim.manoeuvres import MANOEUVRES, manoeuvre
-from resim.scoring import score
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.imagination.futures import Precision, Waypoints, load_pipeline, model_size_px
+from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
+from resim.imagination.scoring import score
+from resim.judges.load import load_video2reward
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 
 SPEEDS_MPS = (8.0, 10.0, 12.0, 14.0)

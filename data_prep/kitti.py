@@ -15,11 +15,11 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S
 from resim.data.store import StoreWriter
 from resim.data.video import NEAREST_TOLERANCE, resize_and_crop
+from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S
+from resim.datatypes.geometry import Camera, resample_poses, to_frame
 from resim.entry_point import run
-from resim.geometry import Camera, resample_poses, to_frame
 
 IMAGE_FOLDERS = ("image_0", "image_l")
 CLIP_LENGTH_S = (NUM_FRAMES - 1) / FPS

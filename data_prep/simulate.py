@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from resim.data.store import StoreWriter
+from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.geometry import simulation_camera
 from resim.simulation.drivers import DRIVERS, POLICIES
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 
 DRIVER_STREAM = 1  # keeps the choice of drivers apart from the other draws made from a scene's seed

@@ -9,24 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from resim.clip import NUM_HISTORY_FRAMES
-from resim.closed_loop import (
-    ClosedLoop,
-    compare_rounds,
-    drift_rows,
-    imagine_rounds,
-    measure_drive,
-    report_closed_loop,
-)
+from resim.data.files import new_folder
 from resim.data.video import write_video
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.futures import Precision, load_pipeline, model_size_px
-from resim.geometry import simulation_camera
-from resim.judges import load_inverse_dynamics, load_video2reward
-from resim.report import Report, write_json
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.gates.closed_loop import ClosedLoop, drift_rows, imagine_rounds, measure_drive
+from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.judges.load import load_inverse_dynamics, load_video2reward
+from resim.report.closed_loop import compare_rounds, report_closed_loop
+from resim.report.page import Report, write_json
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import LongDrive, drive_rounds
 
 

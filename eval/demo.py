@@ -8,22 +8,26 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from demo_commands import run_command, train
 
-from resim.clip import NUM_HISTORY_FRAMES
+from resim.data.files import new_folder
 from resim.data.store import ClipStore
-from resim.demo import Cost, Stage, report_cost, report_training, report_vae, run_command, train, versions
-from resim.doctor import machine
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.futures import Frames, model_size_px, report_futures
-from resim.gates import GateConfig, load_judges, measure_gates, report_gates
-from resim.geometry import simulation_camera
-from resim.report import Report, bar_plot, ranking_figure, write_json
-from resim.reward.video2reward import Video2Reward
-from resim.scoring import score
+from resim.gates.measure import GateConfig, load_judges, measure_gates
+from resim.imagination.futures import Frames, model_size_px
+from resim.imagination.scoring import score
+from resim.judges.video2reward import Video2Reward
+from resim.report.demo import Cost, Stage, report_cost, report_training, report_vae, versions
+from resim.report.futures import report_futures
+from resim.report.gates import report_gates
+from resim.report.page import Report, bar_plot, write_json
+from resim.report.ranking import ranking_figure
+from resim.runtime.machine import machine
 from resim.simulation.drivers import DRIVERS
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 from resim.world_model.pipeline import ReSimPipeline
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from resim.data.files import new_folder
 from resim.entry_point import one_line_errors
-from resim.files import new_folder
-from resim.futures import Precision
-from resim.gates import GateConfig, load_models, measure_gates, write_gates
+from resim.gates.measure import GateConfig, load_models, measure_gates
+from resim.imagination.futures import Precision
+from resim.report.gates import write_gates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 import tyro
 
-from resim.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
+from resim.data.files import new_folder
 from resim.data.video import write_video
+from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.futures import Frames, Precision, Waypoints, compare_video, load_pipeline, model_size_px
-from resim.overlay import side_by_side
-from resim.report import write_json
-from resim.start import Start, StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.imagination.futures import Frames, Precision, Waypoints, load_pipeline, model_size_px
+from resim.imagination.start import Start, StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.report.futures import compare_video
+from resim.report.overlay import side_by_side
+from resim.report.page import write_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,22 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from demo_commands import run_command, train
 
-from resim.clip import NUM_HISTORY_FRAMES
+from resim.data.files import new_folder
 from resim.data.store import ClipStore
-from resim.demo import Cost, report_cost, report_training, report_vae, run_command, train, versions
-from resim.doctor import machine
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import Camera
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.futures import generate_futures, load_pipeline, model_size_px, report_futures, speed_at_start_mps
-from resim.geometry import Camera
-from resim.judges import load_inverse_dynamics
-from resim.manoeuvres import MANOEUVRES, manoeuvre
-from resim.metrics.action_gate import read_paths
+from resim.gates.action_gate import read_paths
+from resim.imagination.futures import generate_futures, load_pipeline, model_size_px, speed_at_start_mps
+from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
+from resim.judges.load import load_inverse_dynamics
 from resim.metrics.trajectory import path_distance_m, share_of_right_futures
-from resim.report import Report, write_json
+from resim.report.demo import Cost, report_cost, report_training, report_vae, versions
+from resim.report.futures import report_futures
+from resim.report.page import Report, write_json
+from resim.runtime.machine import machine
 from resim.world_model.pipeline import ReSimPipeline
 
 CLIP = 0  # of the imported store

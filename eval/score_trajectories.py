@@ -10,14 +10,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from resim.data.files import new_folder
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.futures import Precision, load_pipeline, model_size_px
-from resim.judges import load_video2reward
-from resim.report import ranking_figure, write_json
-from resim.reward.video2reward import KINDS
-from resim.scoring import Scores, score
-from resim.start import StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.imagination.scoring import Scores, score
+from resim.imagination.start import StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.judges.load import load_video2reward
+from resim.judges.video2reward import KINDS
+from resim.report.page import write_json
+from resim.report.ranking import ranking_figure
 
 
 @dataclass(frozen=True, kw_only=True)

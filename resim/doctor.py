@@ -5,23 +5,18 @@ plus an estimate of the activations from what was measured on CogVideoX-2B.
 """
 
 import json as json_format
-import os
-import platform
-import shutil
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import av
-import psutil
 import torch
 from diffusers import AutoencoderKLCogVideoX
 from rich.console import Console
 from rich.table import Table
 
-from resim.config import TrainConfig
-from resim.presets import PRESETS
+from resim.runtime.machine import GIB, as_text, machine
+from resim.training.config import TrainConfig
+from resim.training.presets.command_line import PRESETS
 from resim.training.steps import choose_trainable
 from resim.world_model.diffusion import NUM_LATENTS
 from resim.world_model.latents import spatial_factor
@@ -30,13 +25,10 @@ from resim.world_model.model import WorldModel, full_size_encoder
 from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
-GIB = 2**30
 NOTE = (
     "Memory of each process, counted and not measured. Encoding frames while training takes more: cache the latents. "
     "Full-size runs also keep the T5 text encoder, about 9 GiB, in each process's main memory."
 )
-LIBRARIES = ("accelerate", "deepspeed", "peft", "diffusers", "transformers", "decord", "av")
-CODECS = ("h264", "hevc", "av1")
 
 # Presets for images lower than this train the model of checkpoints/tiny, the others the size of CogVideoX-2B.
 FULL_SIZE_HEIGHT_PX = 256
@@ -84,45 +76,6 @@ def doctor(*, json: bool = False) -> None:
     for row in presets:
         table.add_row(*(as_text(value) for value in row.values()))
     console.print(table, "", NOTE)
-
-
-def as_text(value: Any) -> str:
-    """A value as a table shows it."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {as_text(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return "; ".join(as_text(inner) for inner in value) or "none"
-    return "-" if value is None else str(value)
-
-
-def machine() -> dict[str, Any]:
-    """Versions, GPUs, cores, memory and disk in GiB, and which codecs PyAV reads and writes."""
-    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    shared = Path("/dev/shm")
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda_build": torch.version.cuda,
-        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / GIB, 1)} for gpu in gpus],
-        "cpu_cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
-        "shared_memory_gib": round(shutil.disk_usage(shared).free / GIB, 1) if shared.is_dir() else None,
-        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
-        "codecs": {name: codec_support(name) for name in CODECS},
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
-
-
-def codec_support(name: str) -> str:
-    """'reads', 'writes', 'reads and writes' or 'absent': what PyAV can do with a codec."""
-    able = []
-    for mode, word in (("r", "reads"), ("w", "writes")):
-        try:
-            av.codec.Codec(name, mode)
-        except av.codec.codec.UnknownCodecError:
-            continue
-        able.append(word)
-    return " and ".join(able) or "absent"
 
 
 def preset_row(name: str, config: TrainConfig, found: dict[str, Any]) -> dict[str, Any]:

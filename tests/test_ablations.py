@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ablation import measures, page, runs, statistics
+from ablation.variants import BASE, VARIANTS, Schedule, pretraining, run_folder, trainings, without_poses
 from tiny_models import tiny_pipeline
 from tiny_run import HEIGHT_PX, LATENT_SHAPE, WIDTH_PX
 
 from data_prep.select_drivers import SelectArgs, select_drivers
-from resim.ablations import measures, page, runs, statistics
-from resim.ablations.variants import BASE, VARIANTS, Schedule, pretraining, run_folder, trainings, without_poses
-from resim.config import flatten
 from resim.data.latents import LatentCache, write_latents
 from resim.data.store import ClipStore, StoreWriter
-from resim.presets import parse_command_line, tiny_ablation, tiny_experts
+from resim.training.config import flatten
+from resim.training.presets.ablations import tiny_ablation, tiny_experts
+from resim.training.presets.command_line import parse_command_line
 from resim.world_model.pipeline import ReSimPipeline
 
 SCHEDULE = Schedule(lora_steps=30, joint_steps=130)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_run import write_world
 
-from resim.checkpoint import (
+from resim.training.checkpoint import (
     describe,
     find_checkpoint,
     list_checkpoints,

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
-from resim.clip import NUM_FRAMES
-from resim.closed_loop import (
+from resim.datatypes.clip import NUM_FRAMES
+from resim.datatypes.geometry import from_frame, simulation_camera, to_frame
+from resim.datatypes.scene import TrackKind
+from resim.gates.closed_loop import (
     MEASURES,
     WORLDS,
-    compare_rounds,
     drift_rows,
     imagine_rounds,
     measure_drive,
     round_clips,
     sharpness_grey_levels,
 )
-from resim.geometry import from_frame, simulation_camera, to_frame
-from resim.scene import TrackKind
-from resim.simulation import generator
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import paint_clip
+from resim.report.closed_loop import compare_rounds
+from resim.simulation.generator import generate
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
 from resim.simulation.scenario import MAX_STEPS, Agent
 from resim.simulation.simulate import drive, drive_rounds
 
@@ -61,7 +61,7 @@ def test_a_longer_schedule_of_the_lights_moves_nothing_else(monkeypatch):
     for seed in range(8):
         long = generate_scenario(seed, kind="intersection")
         with monkeypatch.context() as changed:
-            changed.setattr(generator, "MAX_STEPS", NUM_FRAMES)
+            changed.setattr(generate, "MAX_STEPS", NUM_FRAMES)
             short = generate_scenario(seed, kind="intersection")
         assert long.light_states.shape[1] == MAX_STEPS and short.light_states.shape[1] == NUM_FRAMES
         np.testing.assert_array_equal(long.light_states[:, :NUM_FRAMES], short.light_states)

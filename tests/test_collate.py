@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resim.batch import Batch
+from resim.data.batch import Batch
 from resim.data.checks import load_waypoints, validate_waypoints
 from resim.data.collate import Sample, collate
 

@@ -6,8 +6,10 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 
-from resim.config import flatten
-from resim.presets import PRESETS, debug, parse_command_line, stage1, stage2, stage3
+from resim.training.config import flatten
+from resim.training.presets.command_line import PRESETS, parse_command_line
+from resim.training.presets.paper import stage1, stage2, stage3
+from resim.training.presets.tiny import debug
 from resim.training.steps import learning_rate_at, step_generator, weighted_sum
 
 

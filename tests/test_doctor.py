@@ -4,7 +4,10 @@ import pytest
 from tiny_models import tiny_pipeline
 
 from resim import doctor
-from resim.presets import PRESETS, stage1, stage2, stage3, tiny_stage1
+from resim.runtime import machine
+from resim.training.presets.command_line import PRESETS
+from resim.training.presets.paper import stage1, stage2, stage3
+from resim.training.presets.tiny import tiny_stage1
 
 NO_GPU = {"gpus": [], "memory_gib": 23.0}
 
@@ -71,4 +74,4 @@ def test_tables_show_what_json_says(capsys):
 
 
 def test_unknown_codec_is_absent():
-    assert doctor.codec_support("no_such_codec") == "absent"
+    assert machine.codec_support("no_such_codec") == "absent"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
-from resim.policy_selection import CANDIDATES
+from resim.gates.policy_selection import CANDIDATES
 
 HEADLINE = {
     "action_gate", "action_gate_blind", "trajectory_difference_m", "trajectory_difference_true_m",

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from resim.clip import NUM_FRAMES
 from resim.data.store import StoreWriter
 from resim.data.video import read_clip, video_info, write_video
-from resim.geometry import simulation_camera
-from resim.manoeuvres import manoeuvre
+from resim.datatypes.clip import NUM_FRAMES
+from resim.datatypes.geometry import simulation_camera
+from resim.imagination.manoeuvres import manoeuvre
 from resim.world_model.pipeline import ReSimOutput, ReSimPipeline
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "generate.py"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resim.clip import SCENE_PROMPT, command_of, prompt_for
-from resim.geometry import from_frame, resample_poses, simulation_camera, to_frame, wrap_angle
+from resim.datatypes.clip import SCENE_PROMPT, command_of, prompt_for
+from resim.datatypes.geometry import from_frame, resample_poses, simulation_camera, to_frame, wrap_angle
 
 poses = st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-3.1, 3.1)).map(np.array)
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resim.geometry import from_frame
-from resim.scene import Lane, LightState, Scene, Track, TrackKind, TrafficLight
-from resim.simulation.infractions import Contact, box_corners, boxes_overlap, judge, off_road
+from resim.datatypes.boxes import box_corners, boxes_overlap
+from resim.datatypes.geometry import from_frame
+from resim.datatypes.scene import Lane, LightState, Scene, Track, TrackKind, TrafficLight
+from resim.simulation.infractions import Contact, judge, off_road
 
 STEPS = 41
 ROAD = np.array([[-20.0, -4.0], [200.0, -4.0], [200.0, 4.0], [-20.0, 4.0]])

@@ -11,14 +11,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resim.clip import Infractions
-from resim.config import OptimConfig
 from resim.data.drives import DriveData, blurred_and_recoloured
 from resim.data.store import StoreWriter
-from resim.geometry import from_frame, simulation_camera
-from resim.inverse_dynamics import InverseDynamics, compose_motions, mirrored, motion_loss, motions_between, segments
-from resim.metrics.action_gate import GateScene, draw_scene, judge_scene, summary
+from resim.datatypes.clip import Infractions
+from resim.datatypes.geometry import from_frame, simulation_camera
+from resim.gates.action_gate import GateScene, draw_scene, judge_scene, summary
+from resim.judges.inverse_dynamics import (
+    InverseDynamics,
+    compose_motions,
+    mirrored,
+    motion_loss,
+    motions_between,
+    segments,
+)
 from resim.metrics.trajectory import path_distance_m
+from resim.training.config import OptimConfig
 from resim.training.fit import FitConfig, fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_models import small_reader, small_reward_model
 
-from resim.judges import load_inverse_dynamics, load_video2reward
+from resim.judges.load import load_inverse_dynamics, load_video2reward
 
 
 def test_judges_come_back_as_they_were_saved(tmp_path):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from data_prep.kitti import KittiArgs, axle_poses, import_sequence
-from resim.clip import WAYPOINT_TIMES_S
 from resim.data.store import ClipStore
-from resim.geometry import Camera
+from resim.datatypes.clip import WAYPOINT_TIMES_S
+from resim.datatypes.geometry import Camera
 
 SPEED_MPS, YAW_RATE_RADPS, CAMERA_X_M = 8.0, 0.2, 1.08
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import TEXT_WIDTH, tiny_pipeline, tiny_world_model
 
-from resim.clip import prompt_for
+from resim.datatypes.clip import prompt_for
 from resim.world_model.diffusion import DiffusionConfig, add_noise, alphas_cumprod, velocity, x_from_velocity
 from resim.world_model.losses import MOTION_FLOOR, TrainingDraws, diffusion_loss, draw, dynamics_loss, training_losses
 

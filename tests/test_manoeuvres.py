@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resim.manoeuvres import LANE_CHANGE, MANOEUVRES, SWERVE, manoeuvre
+from resim.imagination.manoeuvres import LANE_CHANGE, MANOEUVRES, SWERVE, manoeuvre
 
 
 @pytest.mark.parametrize("name", MANOEUVRES)

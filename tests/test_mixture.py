@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from resim.clip import SCENE_PROMPT, Infractions
 from resim.data.collate import collate
 from resim.data.mixture import MixtureEntry, RankBatchSampler, TrainingData
 from resim.data.store import ClipStore, StoreWriter
+from resim.datatypes.clip import SCENE_PROMPT, Infractions
 
 H, W = 16, 80
 TURN = np.stack(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from resim.geometry import simulation_camera
-from resim.manoeuvres import manoeuvre
-from resim.overlay import COMMANDED, NEAR_M, BirdEyeView, draw_path, draw_path_video, path_poses, side_by_side
+from resim.datatypes.geometry import simulation_camera
+from resim.imagination.manoeuvres import manoeuvre
+from resim.report.overlay import COMMANDED, NEAR_M, BirdEyeView, draw_path, draw_path_video, path_poses, side_by_side
 
 CAMERA = simulation_camera(256, 448)
 GREY = np.full((256, 448, 3), 90, np.uint8)

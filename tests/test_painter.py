@@ -6,11 +6,22 @@ import cv2
 import numpy as np
 import pytest
 
-from resim.geometry import simulation_camera
-from resim.scene import Building, Lane, LightState, Look, RoadLine, Scene, Track, TrackKind, TrafficLight, Tree
-from resim.simulation.generator import generate_scenario
-from resim.simulation.painter import NEAR_M, Painter, clip_near, paint_clip
-from resim.simulation.painter_looks import lattice, unit_hash
+from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.scene import (
+    Building,
+    Lane,
+    LightState,
+    Look,
+    RoadLine,
+    Scene,
+    Track,
+    TrackKind,
+    TrafficLight,
+    Tree,
+)
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.looks import lattice, unit_hash
+from resim.simulation.painter.painter import NEAR_M, Painter, clip_near, paint_clip
 from resim.simulation.simulate import drive
 
 CAMERA = simulation_camera(256, 448)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_models import randomise, tiny_pipeline
 
-from resim.futures import load_pipeline
-from resim.manoeuvres import manoeuvre
+from resim.imagination.futures import load_pipeline
+from resim.imagination.manoeuvres import manoeuvre
 from resim.world_model import lora
 from resim.world_model.pipeline import ReSimPipeline
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from resim.geometry import simulation_camera
-from resim.policy_selection import (
+from resim.datatypes.geometry import simulation_camera
+from resim.gates.policy_selection import (
     CANDIDATES,
     Judged,
     calibration,

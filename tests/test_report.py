@@ -10,11 +10,12 @@ import torch
 from tiny_run import write_model
 
 from resim.data.video import VideoWriter, write_video
-from resim.demo import Cost
-from resim.futures import generate_futures, model_size_px, report_futures
-from resim.geometry import simulation_camera
-from resim.manoeuvres import manoeuvre
-from resim.report import Report, line_plot, write_json
+from resim.datatypes.geometry import simulation_camera
+from resim.imagination.futures import generate_futures, model_size_px
+from resim.imagination.manoeuvres import manoeuvre
+from resim.report.demo import Cost
+from resim.report.futures import report_futures
+from resim.report.page import Report, line_plot, write_json
 from resim.world_model.pipeline import ReSimPipeline
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_run import write_world
 
-from resim.checkpoint import list_checkpoints
+from resim.training.checkpoint import list_checkpoints
 from train.train_world_model import train
 
 

@@ -12,8 +12,8 @@ import torch
 from tiny_models import small_reward_model, tiny_pipeline
 
 from resim.data.video import write_video
-from resim.manoeuvres import manoeuvre
-from resim.scoring import Scores, check_candidates, score
+from resim.imagination.manoeuvres import manoeuvre
+from resim.imagination.scoring import Scores, check_candidates, score
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "score_trajectories.py"
 PATHS = {name: manoeuvre(name, 8.0) for name in ("straight", "brake", "left_turn")}

@@ -8,23 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resim.clip import NUM_FRAMES
 from resim.data.checks import validate_waypoints
 from resim.data.store import ClipStore
-from resim.scene import LightState, Look, TrackKind
-from resim.simulation.drivers import DRIVERS, LANE_ERROR_M, POLICIES, draw_plan
-from resim.simulation.generator import MAPS, generate_scenario
-from resim.simulation.infractions import box_corners, boxes_overlap, off_road
-from resim.simulation.scenario import Agent, path_along, speed_profile
-from resim.simulation.simulate import Simulation, drive
-from resim.simulation.traffic import Traffic, gap_to_light, idm_accel
-from resim.simulation.vehicle import (
+from resim.datatypes.boxes import box_corners, boxes_overlap
+from resim.datatypes.clip import NUM_FRAMES
+from resim.datatypes.scene import LightState, Look, TrackKind
+from resim.motion.bicycle import (
     MAX_STEER_RATE_RADPS,
     WHEELBASE_M,
     limit_control,
     steer_for_curvature,
     step_bicycle,
 )
+from resim.simulation.drivers import DRIVERS, LANE_ERROR_M, POLICIES, draw_plan
+from resim.simulation.generator.generate import MAPS, generate_scenario
+from resim.simulation.infractions import off_road
+from resim.simulation.scenario import Agent, path_along, speed_profile
+from resim.simulation.simulate import Simulation, drive
+from resim.simulation.traffic import Traffic, gap_to_light, idm_accel
 
 SEEDS = range(900, 920)
 KINDS = tuple(MAPS)

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from resim.clip import Clip, Infractions
 from resim.data.latents import LatentCache, vae_fingerprint, write_latents
 from resim.data.store import CLIPS_PER_SHARD, ClipStore, StoreWriter
-from resim.geometry import simulation_camera
+from resim.datatypes.clip import Clip, Infractions
+from resim.datatypes.geometry import simulation_camera
 
 H, W = 32, 96
 STRAIGHT = np.stack([5.0 * np.arange(1, 9), np.zeros(8), np.zeros(8)], axis=1)

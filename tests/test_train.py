@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from tiny_run import HEIGHT_PX, WIDTH_PX, write_world
 
 from resim.data.collate import collate
+from resim.data.files import sha256_of
 from resim.data.video import read_clip
-from resim.files import sha256_of
 from resim.training.data import training_batches, training_data
 from resim.training.log import read_metrics
 from resim.training.run import load_pipeline

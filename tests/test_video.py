@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resim.data.video import VideoWriter, read_clip, resize_and_crop, video_info, write_video
-from resim.geometry import Camera
+from resim.datatypes.geometry import Camera
 
 H, W = 32, 96
 

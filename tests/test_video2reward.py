@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from resim.clip import Infractions
-from resim.config import OptimConfig
 from resim.data.drives import DriveData, collate_drives
 from resim.data.store import StoreWriter
-from resim.reward.features import FeatureCache
-from resim.reward.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
+from resim.datatypes.clip import Infractions
+from resim.judges.features import FeatureCache
+from resim.judges.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
+from resim.training.config import OptimConfig
 from resim.training.fit import FitConfig, fit, load_trained
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))

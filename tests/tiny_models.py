@@ -3,8 +3,8 @@
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from resim.inverse_dynamics import InverseDynamics
-from resim.reward.video2reward import Video2Reward
+from resim.judges.inverse_dynamics import InverseDynamics
+from resim.judges.video2reward import Video2Reward
 from resim.world_model.diffusion import DiffusionConfig
 from resim.world_model.model import WorldModel, initialise_from_scratch
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from resim.config import TrainConfig
 from resim.data.latents import vae_fingerprint, write_latents
 from resim.data.store import ClipStore, StoreWriter
-from resim.presets import debug
+from resim.training.config import TrainConfig
+from resim.training.presets.tiny import debug
 from resim.world_model.diffusion import DiffusionConfig
 from resim.world_model.model import WorldModel, initialise_from_scratch
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler

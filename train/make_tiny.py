@@ -17,11 +17,11 @@ import tyro
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
 
-from resim.checkpoint import list_checkpoints, write_json
+from resim.data.files import new_folder
 from resim.entry_point import run
-from resim.files import new_folder
-from resim.judges import load_inverse_dynamics, load_video2reward
+from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.simulation.drivers import DRIVERS, POLICIES
+from resim.training.checkpoint import list_checkpoints, write_json
 from resim.world_model.lora import has_lora, merge_lora
 from resim.world_model.model import deepen
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline

@@ -16,11 +16,11 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from resim.config import flatten
+from resim.data.files import new_folder
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.files import new_folder
+from resim.training.config import flatten
 from resim.training.fit import require_same_settings
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
+from resim.judges.features import FeatureCache
+from resim.judges.video2reward import Video2Reward, seen_frames
 from resim.metrics.reward import share_of_ordered_pairs
-from resim.reward.features import FeatureCache
-from resim.reward.video2reward import Video2Reward, seen_frames
 from resim.training.fit import FitConfig, Loss, fit, tiny_fit
 
 

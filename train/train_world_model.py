@@ -7,13 +7,20 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from resim.batch import Batch
-from resim.checkpoint import find_checkpoint, load_state, prepare_output_dir, publish, save_checkpoint, write_run_config
-from resim.config import TrainConfig
+from resim.data.batch import Batch
 from resim.entry_point import one_line_errors
-from resim.presets import parse_command_line
+from resim.training.checkpoint import (
+    find_checkpoint,
+    load_state,
+    prepare_output_dir,
+    publish,
+    save_checkpoint,
+    write_run_config,
+)
+from resim.training.config import TrainConfig
 from resim.training.data import first_batches, training_batches, validation_data
 from resim.training.log import TrainLog
+from resim.training.presets.command_line import parse_command_line
 from resim.training.run import TrainingRun, averaged_weights, make_accelerator, set_up
 from resim.training.steps import (
     require_finite_losses,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resim.clip import NUM_WAYPOINTS, WAYPOINT_DT_S
-from resim.geometry import wrap_angle
+from resim.datatypes.clip import NUM_WAYPOINTS, WAYPOINT_DT_S
+from resim.datatypes.geometry import wrap_angle
 
 MAX_SPEED_MPS = 60.0
 MIN_MOVE_M = 0.5  # a shorter step between waypoints says nothing about the direction of motion

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from resim.batch import Batch
-from resim.clip import NUM_FRAMES, NUM_WAYPOINTS
+from resim.data.batch import Batch
+from resim.datatypes.clip import NUM_FRAMES, NUM_WAYPOINTS
 
 
 @dataclass(frozen=True, kw_only=True)

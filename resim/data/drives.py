@@ -22,7 +22,9 @@ class Drives:
 
     frames_BTCHW: torch.Tensor  # uint8, 49 frames RGB
     executed_waypoints_B83: torch.Tensor  # float32, metres and radians, ego frame at t = 0
-    infractions_B7: torch.Tensor  # float32 in [0, 1], the fields of resim.clip.Infractions; the score is the last
+    infractions_B7: (
+        torch.Tensor
+    )  # float32 in [0, 1], the fields of resim.datatypes.clip.Infractions; the score is the last
     clip_id: tuple[str, ...]
 
     @property

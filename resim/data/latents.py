@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from resim.data.files import new_folder, sha256_of
 from resim.data.store import ClipStore
-from resim.files import new_folder, sha256_of
 
 LATENTS_FOLDER = "latents"
 INDEX_NAME = "index.json"

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from resim.clip import NUM_WAYPOINTS, Clip, prompt_for
 from resim.data.collate import Sample
 from resim.data.latents import LatentCache
 from resim.data.store import ClipStore
+from resim.datatypes.clip import NUM_WAYPOINTS, Clip, prompt_for
 
 TEXT_DROPOUT = 0.2  # empty prompt
 COMMAND_DROPOUT = 0.5  # prompt without its command sentence

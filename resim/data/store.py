@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from resim.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, NUM_WAYPOINTS, Clip, Infractions, command_of
 from resim.data.checks import validate_waypoints
+from resim.data.files import new_folder, sha256_of
 from resim.data.video import Frames, VideoWriter, open_video, read_clip, resize_and_crop
-from resim.files import new_folder, sha256_of
-from resim.geometry import Camera
+from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, NUM_WAYPOINTS, Clip, Infractions, command_of
+from resim.datatypes.geometry import Camera
 
 SCHEMA_VERSION = 1
 CLIPS_PER_SHARD = 32  # opening a shard costs time for each frame that it holds

@@ -18,7 +18,7 @@ import decord
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import FPS, NUM_FRAMES
+from resim.datatypes.clip import FPS, NUM_FRAMES
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
 

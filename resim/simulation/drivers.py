@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.geometry import points_to_frame, wrap_angle
-from resim.scene import LightState
-from resim.simulation.roads import LANE_WIDTH_M
+from resim.datatypes.geometry import points_to_frame, wrap_angle
+from resim.datatypes.scene import LightState
+from resim.motion.bicycle import steer_for_curvature
+from resim.simulation.generator.roads import LANE_WIDTH_M
 from resim.simulation.scenario import EGO_LENGTH_M, REAR_AXLE_TO_CENTER_M, Path, Scenario
 from resim.simulation.traffic import Obstacles, ego_gap, gap_to_light, idm_accel
-from resim.simulation.vehicle import steer_for_curvature
 
 FloatArray = NDArray[np.floating]
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import Infractions
-from resim.geometry import wrap_angle
-from resim.scene import Building, LightState, Scene, Tree
-from resim.simulation.roads import headings_of, inside
+from resim.datatypes.boxes import box_corners
+from resim.datatypes.clip import Infractions
+from resim.datatypes.geometry import wrap_angle
+from resim.datatypes.polyline import headings_of, inside
+from resim.datatypes.scene import Building, LightState, Scene, Tree
 
 FloatArray = NDArray[np.floating]
 
@@ -32,25 +33,6 @@ class Contact:
 
     kind: str
     track_index: int | None
-
-
-def box_corners(pose: FloatArray, length_m: FloatArray | float, width_m: FloatArray | float) -> FloatArray:
-    """Corners (..., 4, 2) of boxes centred at poses (..., 3), counter-clockwise from the front left."""
-    pose, half_l, half_w = np.asarray(pose), np.asarray(length_m) / 2, np.asarray(width_m) / 2
-    ahead = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1) * half_l[..., None]
-    left = np.stack([-np.sin(pose[..., 2]), np.cos(pose[..., 2])], -1) * half_w[..., None]
-    xy = pose[..., :2]
-    return np.stack([xy + ahead + left, xy - ahead + left, xy - ahead - left, xy + ahead - left], axis=-2)
-
-
-def boxes_overlap(corners_a: FloatArray, corners_b: FloatArray) -> NDArray[np.bool_]:
-    """Whether rectangles (..., 4, 2) overlap, by separating axes; touching counts. Leading dimensions broadcast."""
-    overlap = np.array(True)
-    for corners in (corners_a, corners_b):
-        for edge in (corners[..., 0, :] - corners[..., 1, :], corners[..., 1, :] - corners[..., 2, :]):
-            a, b = ((c * edge[..., None, :]).sum(-1) for c in (corners_a, corners_b))
-            overlap = overlap & (a.min(-1) <= b.max(-1)) & (b.min(-1) <= a.max(-1))
-    return overlap
 
 
 def still_corners(buildings: tuple[Building, ...], trees: tuple[Tree, ...]) -> FloatArray:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
-from resim.scene import Building, Look, TrackKind, Tree
-from resim.simulation.roads import RoadMap, headings_of, resample
+from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
+from resim.datatypes.polyline import headings_of, resample
+from resim.datatypes.scene import Building, Look, TrackKind, Tree
+from resim.simulation.generator.roads import RoadMap
 
 FloatArray = NDArray[np.floating]
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S, Infractions
-from resim.geometry import to_frame
-from resim.scene import Scene, Track, TrackKind, TrafficLight
+from resim.datatypes.boxes import box_corners, boxes_overlap
+from resim.datatypes.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_TIMES_S, Infractions
+from resim.datatypes.geometry import to_frame
+from resim.datatypes.scene import Scene, Track, TrackKind, TrafficLight
+from resim.motion.bicycle import limit_control, step_bicycle
 from resim.simulation.drivers import NO_LIGHT, EgoDriver, Plan, draw_plan
-from resim.simulation.infractions import Contact, box_corners, boxes_overlap, judge, still_corners
+from resim.simulation.infractions import Contact, judge, still_corners
 from resim.simulation.scenario import (
     DT_S,
     EGO_HEIGHT_M,
@@ -20,7 +22,6 @@ from resim.simulation.scenario import (
     Scenario,
 )
 from resim.simulation.traffic import Traffic
-from resim.simulation.vehicle import limit_control, step_bicycle
 
 FloatArray = NDArray[np.floating]
 

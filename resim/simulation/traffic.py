@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.scene import LightState, TrackKind
+from resim.datatypes.scene import LightState, TrackKind
+from resim.motion.bicycle import step_bicycle
 from resim.simulation.scenario import (
     DT_S,
     EGO_LENGTH_M,
@@ -15,7 +16,6 @@ from resim.simulation.scenario import (
     Path,
     Scenario,
 )
-from resim.simulation.vehicle import step_bicycle
 
 FloatArray = NDArray[np.floating]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from resim.batch import Batch
-from resim.config import DataConfig, TrainConfig
+from resim.data.batch import Batch
 from resim.data.collate import collate
 from resim.data.latents import vae_fingerprint
 from resim.data.mixture import MixtureEntry, RankBatchSampler, TrainingData
+from resim.training.config import DataConfig, TrainConfig
 
 
 def placed(entries: Iterable[MixtureEntry], data_root: Path) -> list[MixtureEntry]:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from resim.config import OptimConfig, flatten
 from resim.data.drives import DriveData, Drives, collate_drives
+from resim.data.files import new_folder
 from resim.data.mixture import RankBatchSampler
-from resim.files import new_folder
+from resim.training.config import OptimConfig, flatten
 from resim.training.steps import learning_rate_at, make_optimizer, require_finite_norm
 
 STATE_FILE = "training_state.pt"

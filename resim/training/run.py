@@ -14,8 +14,8 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
-from resim.config import TrainConfig
 from resim.data.mixture import TrainingData
+from resim.training.config import TrainConfig
 from resim.training.data import training_data
 from resim.training.steps import BatchEncoder, choose_trainable, make_optimizer
 from resim.world_model.latents import spatial_factor

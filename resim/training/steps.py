@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from resim.batch import Batch
-from resim.config import OptimConfig, TrainConfig
+from resim.data.batch import Batch
+from resim.training.config import OptimConfig, TrainConfig
 from resim.world_model.latents import encode_frames
 from resim.world_model.lora import add_lora, has_lora
 from resim.world_model.model import WorldModel

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from resim.batch import Batch
-from resim.clip import NUM_HISTORY_FRAMES
-from resim.config import ValidationConfig
+from resim.data.batch import Batch
 from resim.data.mixture import TrainingData
 from resim.data.video import write_video
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.training.config import ValidationConfig
 from resim.training.steps import BatchEncoder, step_generator, weighted_sum
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, DiffusionConfig
 from resim.world_model.losses import TrainingDraws, training_losses

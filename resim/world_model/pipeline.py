@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from resim.clip import NUM_HISTORY_FRAMES, NUM_WAYPOINTS, command_of, prompt_for
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, NUM_WAYPOINTS, command_of, prompt_for
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS, DiffusionConfig, guidance_weight
 from resim.world_model.latents import decode_latents, encode_frames, spatial_factor
 from resim.world_model.lora import has_lora, load_lora, save_lora, without_lora

@@ -4,7 +4,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from resim.clip import COMMAND_SENTENCES, SCENE_PROMPT
+from resim.datatypes.clip import COMMAND_SENTENCES, SCENE_PROMPT
 
 
 class PromptEncoder:

@@ -13,7 +13,7 @@ from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from resim.clip import FPS, NUM_FUTURE_FRAMES, NUM_WAYPOINTS, WAYPOINT_DT_S
+from resim.datatypes.clip import FPS, NUM_FUTURE_FRAMES, NUM_WAYPOINTS, WAYPOINT_DT_S
 from resim.world_model.diffusion import NUM_CONTEXT_LATENTS, NUM_LATENTS
 
 NUM_TRAJECTORY_TOKENS = NUM_WAYPOINTS + 1  # CLS in front

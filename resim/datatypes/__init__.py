@@ -1,0 +1,1 @@
+"""What the world is, in numpy alone: frames, roads, scenes, clips."""

@@ -1,0 +1,1 @@
+"""Does it obey, can it judge, does choosing by imagination pay?"""

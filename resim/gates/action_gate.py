@@ -1,0 +1,142 @@
+"""The action gate: does a different trajectory give a different future, and the right one?
+
+Per scene, one history, one noise and three paths that are clearly apart. An inverse dynamics model reads a path back
+out of each generated future. A path passes when the future generated for it is the nearest of the three to it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import Camera
+from resim.judges.inverse_dynamics import InverseDynamics
+from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
+from resim.simulation.drivers import DRIVERS
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
+from resim.simulation.simulate import Drive, drive
+from resim.world_model.pipeline import ReSimPipeline
+
+NUM_PATHS = 3
+# Mean distance over 4 s by which every two paths of a scene differ at least.
+MIN_APART_M = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateScene:
+    """One history with the true videos of three paths."""
+
+    scene_id: str
+    drivers: tuple[str, ...]
+    waypoints_P83: Waypoints
+    truths_PTHWC: np.ndarray  # uint8, 49 frames; the first 9 are the common history
+
+
+def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
+    """The scene of ``seed`` with its first three drivers, in random order, that hit nothing and are apart.
+
+    None where it has no three of them. ``simple`` is generate_scenario's.
+    """
+    scenario = generate_scenario(seed, simple=simple)
+    order = np.random.default_rng([seed, 1]).permutation(len(DRIVERS))
+    drives: list[Drive] = []
+    for driver in (DRIVERS[i] for i in order):
+        done = drive(scenario, driver)
+        apart = all(path_distance_m(done.waypoints, other.waypoints) >= MIN_APART_M for other in drives)
+        if apart and not done.infractions.collision:
+            drives.append(done)
+        if len(drives) == NUM_PATHS:
+            return GateScene(
+                scene_id=scenario.scene_id,
+                drivers=tuple(done.driver for done in drives),
+                waypoints_P83=np.stack([done.waypoints for done in drives]),
+                truths_PTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
+            )
+    return None
+
+
+def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) -> tuple[list[GateScene], int]:
+    """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them."""
+    scenes: list[GateScene] = []
+    with tqdm(total=num_scenes, desc="simulate", unit="scene") as progress:
+        for seed in count(first_seed):
+            scene = draw_scene(seed, camera, simple)
+            if scene is not None:
+                scenes.append(scene)
+                progress.update()
+            if len(scenes) == num_scenes:
+                return scenes, seed - first_seed + 1
+    raise AssertionError("seeds do not end")
+
+
+def imagine(
+    pipe: ReSimPipeline,
+    scene: GateScene,
+    *,
+    blind: bool,
+    seed: int,
+    num_inference_steps: int,
+    guidance_scale: float | None,
+) -> np.ndarray:
+    """The futures (P, 49, H, W, 3) of a scene's paths from one history and one noise; ``blind``: without waypoints."""
+    output = pipe(
+        scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES],
+        None if blind else scene.waypoints_P83,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        generator=[torch.Generator().manual_seed(seed) for _ in range(1 if blind else NUM_PATHS)],
+    )
+    # Without waypoints, the same history and the same noise give the same future for every path.
+    return np.repeat(output.frames, NUM_PATHS, axis=0) if blind else np.asarray(output.frames)
+
+
+@torch.no_grad()
+def read_paths(model: InverseDynamics, clips_PTHWC: np.ndarray) -> Waypoints:
+    """Waypoints (P, 8, 3) that uint8 clips (P, 49, H, W, 3) show."""
+    frames = torch.from_numpy(np.ascontiguousarray(clips_PTHWC)).permute(0, 1, 4, 2, 3)
+    return model(frames.to(model.device)).cpu().numpy()
+
+
+def judge_scene(
+    scene: GateScene, futures: Mapping[str, np.ndarray], model: InverseDynamics
+) -> dict[str, dict[str, float]]:
+    """Per kind of future ('true', 'generated', 'blind'): share of right futures, trajectory difference, divergence."""
+    rows = {}
+    for kind, clips in futures.items():
+        seen = read_paths(model, clips)
+        future = clips[:, NUM_HISTORY_FRAMES:].astype(np.float32)
+        pairs = [np.abs(future[a] - future[b]).mean() for a in range(NUM_PATHS) for b in range(a)]
+        rows[kind] = {
+            "right": share_of_right_futures(seen, scene.waypoints_P83),
+            "trajectory_difference_m": float(path_distance_m(seen, scene.waypoints_P83).mean()),
+            "divergence_grey_levels": float(np.mean(pairs)),
+        }
+    return rows
+
+
+def summary(rows: list[dict[str, dict[str, float]]]) -> dict[str, object]:
+    """Means over scenes, under the names of report.json, with 95 % intervals of the shares."""
+
+    def mean(kind: str, name: str) -> float:
+        return float(np.mean([row[kind][name] for row in rows]))
+
+    def interval(kind: str) -> list[float]:
+        return list(share_interval(np.array([row[kind]["right"] for row in rows])))
+
+    return {
+        "n_scenes": len(rows),
+        "action_gate": mean("generated", "right"),
+        "action_gate_interval": interval("generated"),
+        "action_gate_blind": mean("blind", "right"),
+        "action_gate_true": mean("true", "right"),
+        "trajectory_difference_m": mean("generated", "trajectory_difference_m"),
+        "trajectory_difference_blind_m": mean("blind", "trajectory_difference_m"),
+        "trajectory_difference_true_m": mean("true", "trajectory_difference_m"),
+        "divergence_grey_levels": mean("generated", "divergence_grey_levels"),
+        "divergence_true_grey_levels": mean("true", "divergence_grey_levels"),
+    }

@@ -1,0 +1,257 @@
+"""Choosing among policies by imagination: every policy's path is imagined, graded, and held against its execution.
+
+Per scene one history; candidates are the expert and the policies of the simulator, each with its intended path, what
+came of executing it, and its true video. The world model imagines all of them from equal noise, once per seed. All
+measures are read off the resulting table, whose rows are scenes and whose columns are candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.geometry import Camera
+from resim.gates.action_gate import read_paths
+from resim.imagination.scoring import score
+from resim.judges.inverse_dynamics import InverseDynamics
+from resim.judges.video2reward import OUTPUTS, Video2Reward
+from resim.metrics.reward import share_of_ordered_pairs
+from resim.metrics.trajectory import path_distance_m, share_interval
+from resim.simulation.drivers import POLICIES
+from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.painter.painter import paint_clip
+from resim.simulation.simulate import drive
+from resim.world_model.pipeline import ReSimPipeline
+
+CANDIDATES = ("expert", *POLICIES)
+COLLISION, REWARD = OUTPUTS.index("collision"), OUTPUTS.index("score")
+# A drive without infractions scores 1, one that touches something at most 0.65.
+CLEAN_REWARD = 0.8
+# Executed scores that differ by less are not a better and a worse drive.
+MIN_DIFFERENCE = 0.1
+# Intended and executed path of a crash differ by so much where it can be seen in the path.
+MIN_CUT_SHORT_M = 2.0
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateScene:
+    """One history with every candidate's path, execution and true video; N candidates, the expert first."""
+
+    scene_id: str
+    waypoints_N83: Floats  # intended
+    executed_N83: Floats
+    score_N: Floats
+    collided_N: NDArray[np.bool_]
+    truths_NTHWC: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The table: S scenes, N candidates (the expert first), K seeds."""
+
+    scene_id: tuple[str, ...]
+    score_SN: Floats
+    collided_SN: NDArray[np.bool_]
+    reward_true_SN: Floats
+    rewards_SNK: Floats
+    # Probability of a collision that Video2Reward gives to the true video and, mean over seeds, to the imagined ones.
+    crash_true_SN: Floats
+    crash_SN: Floats
+    confidence_SN: Floats
+    # The imagined path is nearer to the intended than to the executed one; only where the crash cut it short.
+    shows_clean_SN: NDArray[np.bool_]
+    cut_short_SN: NDArray[np.bool_]
+
+    @property
+    def reward_SN(self) -> Floats:
+        """Of the imagined futures, mean over seeds."""
+        return self.rewards_SNK.mean(axis=-1)
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row per scene and candidate."""
+        return [
+            {
+                "scene": scene,
+                "candidate": name,
+                "score": float(self.score_SN[s, n]),
+                "collided": bool(self.collided_SN[s, n]),
+                "reward_true": float(self.reward_true_SN[s, n]),
+                "reward": float(self.reward_SN[s, n]),
+                "uncertainty": float(self.rewards_SNK[s, n].std(ddof=1)) if self.rewards_SNK.shape[2] > 1 else None,
+                "confidence": float(self.confidence_SN[s, n]),
+                "crash_true": float(self.crash_true_SN[s, n]),
+                "crash": float(self.crash_SN[s, n]),
+            }
+            for s, scene in enumerate(self.scene_id)
+            for n, name in enumerate(CANDIDATES)
+        ]
+
+
+def draw_candidates(seed: int, camera: Camera, simple: bool) -> CandidateScene:
+    """The scene of ``seed`` (``simple``: see generate_scenario) with what every candidate wants, does and sees."""
+    scenario = generate_scenario(seed, simple=simple)
+    drives = [drive(scenario, name, seed=seed) for name in CANDIDATES]
+    return CandidateScene(
+        scene_id=scenario.scene_id,
+        waypoints_N83=np.stack([done.waypoints for done in drives]),
+        executed_N83=np.stack([done.executed_waypoints for done in drives]),
+        score_N=np.array([done.infractions.score for done in drives]),
+        collided_N=np.array([done.infractions.collision for done in drives]),
+        truths_NTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
+    )
+
+
+@torch.no_grad()
+def judge_candidates(
+    pipe: ReSimPipeline,
+    reader: InverseDynamics,
+    reward_model: Video2Reward,
+    scenes: Sequence[CandidateScene],
+    *,
+    num_seeds: int,
+    seed: int,
+    num_inference_steps: int,
+    guidance_scale: float | None,
+) -> Judged:
+    """Imagine and grade every candidate of every scene; also grade the true videos."""
+    graded_true, graded, confidence, paths = [], [], [], []
+    for scene in tqdm(scenes, desc="imagine candidates", unit="scene"):
+        truths_BTCHW = torch.from_numpy(scene.truths_NTHWC).permute(0, 1, 4, 2, 3)
+        graded_true.append(reward_model.infractions(truths_BTCHW.to(reward_model.device)).cpu().numpy())
+        scores = score(
+            pipe,
+            reward_model,
+            scene.truths_NTHWC[0, :NUM_HISTORY_FRAMES],
+            dict(zip(CANDIDATES, scene.waypoints_N83, strict=True)),
+            num_seeds=num_seeds,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            batch_size=len(CANDIDATES),
+        )
+        graded.append(scores.seen_NS7)
+        confidence.append(scores.confidence_N)
+        paths.append(read_paths(reader, scores.futures_NTHWC))
+    graded_true_SN7, graded_SNK7, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
+    intended, executed = (np.stack([getattr(s, name) for s in scenes]) for name in ("waypoints_N83", "executed_N83"))
+    return Judged(
+        scene_id=tuple(scene.scene_id for scene in scenes),
+        score_SN=np.stack([scene.score_N for scene in scenes]),
+        collided_SN=np.stack([scene.collided_N for scene in scenes]),
+        reward_true_SN=graded_true_SN7[..., REWARD],
+        rewards_SNK=graded_SNK7[..., REWARD],
+        crash_true_SN=graded_true_SN7[..., COLLISION],
+        crash_SN=graded_SNK7[..., COLLISION].mean(axis=-1),
+        confidence_SN=np.stack(confidence),
+        shows_clean_SN=path_distance_m(read, intended) < path_distance_m(read, executed),
+        cut_short_SN=path_distance_m(intended, executed) >= MIN_CUT_SHORT_M,
+    )
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """One table of the scenes of several."""
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Judged)}
+    ids = tuple(chain.from_iterable(columns.pop("scene_id")))
+    tables: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
+    return Judged(scene_id=ids, **tables)
+
+
+def share_of_expert_pairs(reward_SN: Floats, score_SN: Floats) -> Floats:
+    """Per scene, how often the expert's reward is above that of a candidate which executed worse; NaN without one.
+
+    Worse by MIN_DIFFERENCE; equal rewards count half.
+    """
+    worse = score_SN[:, :1] - score_SN[:, 1:] >= MIN_DIFFERENCE
+    difference = reward_SN[:, :1] - reward_SN[:, 1:]
+    won = ((difference > 0) + 0.5 * (difference == 0)) * worse
+    with np.errstate(invalid="ignore"):
+        return won.sum(axis=1) / worse.sum(axis=1)
+
+
+def calibration(reward: Floats, score: Floats, *, bins: int = 10) -> tuple[Floats, Floats, Floats]:
+    """Mean reward, mean executed score and number of drives of equally filled bins of reward, at most one a drive."""
+    order = np.argsort(reward, axis=None)
+    parts = np.array_split(order, min(bins, len(order)))
+    means = [[values.ravel()[part].mean() for part in parts] for values in (reward, score)]
+    return np.array(means[0]), np.array(means[1]), np.array([len(part) for part in parts])
+
+
+def calibration_error(reward: Floats, score: Floats) -> float:
+    """Mean distance between reward and executed score over the bins of :func:`calibration`, by their size."""
+    mean_reward, mean_score, size = calibration(reward, score)
+    return float(np.average(np.abs(mean_reward - mean_score), weights=size))
+
+
+def crash_auroc(crash_SN: Floats, collided_SN: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of the predicted crash as the sign of one. Raises ValueError where all or none crash."""
+    return share_of_ordered_pairs(crash_SN.ravel(), collided_SN.ravel().astype(float))
+
+
+def choice(value_SN: Floats, score_SN: Floats) -> Floats:
+    """Executed score (S,) of the policy of highest value in each scene; equal ones by their mean."""
+    best = value_SN == value_SN.max(axis=1, keepdims=True)
+    return (score_SN * best).sum(axis=1) / best.sum(axis=1)
+
+
+def selection(judged: Judged) -> dict[str, object]:
+    """Executed scores when the policy is chosen by imagination, beside each policy, their average and the oracle.
+
+    The expert is no policy here. ``selection_gain`` is over the best single policy, its interval from scenes drawn with
+    replacement (95 %).
+    """
+    score_SN = judged.score_SN[:, 1:]
+    chosen = {
+        "imagination": choice(judged.reward_SN[:, 1:], score_SN),
+        "true_video": choice(judged.reward_true_SN[:, 1:], score_SN),
+        "oracle": score_SN.max(axis=1),
+        "average": score_SN.mean(axis=1),
+        "expert": judged.score_SN[:, 0],
+    } | {name: score_SN[:, n] for n, name in enumerate(POLICIES)}
+    if judged.rewards_SNK.shape[2] > 1:  # one seed has no variance
+        chosen["variance_baseline"] = choice(judged.confidence_SN[:, 1:], score_SN)
+    best = POLICIES[int(score_SN.mean(axis=0).argmax())]
+    gain = chosen["imagination"] - chosen[best]
+    return {
+        "selection_gain": float(gain.mean()),
+        "selection_gain_interval": list(share_interval(gain)),
+        "selection_gain_over_average": float((chosen["imagination"] - chosen["average"]).mean()),
+        "selection_gain_over_average_interval": list(share_interval(chosen["imagination"] - chosen["average"])),
+        "selection_to_oracle": float((chosen["oracle"] - chosen["imagination"]).mean()),
+        "selection_best_policy": best,
+        "selection_scores": {name: float(values.mean()) for name, values in chosen.items()},
+        "n_selection_scenes": len(score_SN),
+    }
+
+
+def summary(judged: Judged) -> dict[str, object]:
+    """Pairs, crash AUROC, calibration, optimism and selection, under the names of report.json; None: no such drive."""
+    found: dict[str, object] = {}
+    for kind, reward_SN, crash_SN in (
+        ("true", judged.reward_true_SN, judged.crash_true_SN),
+        ("generated", judged.reward_SN, judged.crash_SN),
+    ):
+        shares = share_of_expert_pairs(reward_SN, judged.score_SN)
+        shares = shares[~np.isnan(shares)]
+        both = bool(judged.collided_SN.any()) and not judged.collided_SN.all()
+        found |= {
+            f"reward_pairs_{kind}": float(shares.mean()) if len(shares) else None,
+            f"reward_pairs_{kind}_interval": list(share_interval(shares)) if len(shares) else None,
+            f"crash_auroc_{kind}": crash_auroc(crash_SN, judged.collided_SN) if both else None,
+            f"calibration_error_{kind}": calibration_error(reward_SN, judged.score_SN),
+            f"optimism_scored_clean_{kind}": _share(reward_SN >= CLEAN_REWARD, judged.collided_SN),
+        }
+    found["optimism_shown_clean_generated"] = _share(judged.shows_clean_SN, judged.collided_SN & judged.cut_short_SN)
+    found["n_crashes"] = int(judged.collided_SN.sum())
+    return found | selection(judged)
+
+
+def _share(of: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+    return float(of[among].mean()) if among.any() else None

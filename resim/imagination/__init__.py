@@ -1,0 +1,1 @@
+"""Paths of one history become futures, and futures become scores."""

@@ -1,0 +1,1 @@
+"""Models that judge futures: where a video went, and what it is worth."""

@@ -1,0 +1,1 @@
+"""Closed forms of motion, written once."""

@@ -1,0 +1,1 @@
+"""What people look at: pages, overlays, tables. Nothing that computes imports it."""

@@ -1,1 +1,0 @@
-"""Video2Reward: a future, seen, becomes a number."""

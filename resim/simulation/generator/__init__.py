@@ -1,0 +1,1 @@
+"""Procedural scenes from seeds."""
