@@ -30,6 +30,7 @@ from resim.ablations.variants import VARIANTS, Run, Schedule, trainings  # noqa:
 from resim.checkpoint import CONFIG_FILE  # noqa: E402
 from resim.config import plain  # noqa: E402
 from resim.entry_point import run  # noqa: E402
+from resim.files import write_aside  # noqa: E402
 from resim.judges import load_inverse_dynamics  # noqa: E402
 from resim.presets import tiny_ablation  # noqa: E402
 from resim.report import write_json  # noqa: E402
@@ -100,7 +101,7 @@ def ablations(args: Annotated[AblationArgs, tyro.conf.arg(name="")]) -> None:
     figure = args.docs_dir / "ablations.png"
     args.docs_dir.mkdir(parents=True, exist_ok=True)
     curves(results).savefig(figure, dpi=90)
-    (args.docs_dir / "ablations.md").write_text(page(results, figure))
+    write_aside(args.docs_dir / "ablations.md", page(results, figure))
     print(args.docs_dir / "ablations.md")
 
 

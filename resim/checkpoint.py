@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from resim.config import TrainConfig, flatten
-from resim.files import sha256_of
+from resim.files import sha256_of, write_aside
 from resim.training.run import TrainingRun, averaged_weights
 from resim.world_model.lora import has_lora, save_lora, without_lora
 from resim.world_model.pipeline import LORA_FOLDER, ReSimPipeline
@@ -138,7 +138,7 @@ def save_checkpoint(run: TrainingRun, step: int) -> Path:
 
 
 def save_model(pipeline: ReSimPipeline, folder: Path, model_folder: Path) -> None:
-    """Write what ``ReSimPipeline.from_pretrained`` reads; the frozen parts are hard links, since T5 has 9 GB."""
+    """Write what ``ReSimPipeline.from_pretrained`` reads; the frozen parts come from ``model_folder``."""
     transformer = pipeline.transformer
     if has_lora(transformer):
         save_lora(transformer, folder / LORA_FOLDER)
@@ -147,7 +147,7 @@ def save_model(pipeline: ReSimPipeline, folder: Path, model_folder: Path) -> Non
     pipeline.trajectory_encoder.save_pretrained(folder / "trajectory_encoder", safe_serialization=True)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     for part in FROZEN_PARTS:
-        link_tree(model_folder / part, folder / part)
+        copy_part(model_folder / part, folder / part)
     pipeline.save_config(folder)
 
 
@@ -234,11 +234,12 @@ def publish(checkpoint: Path, output_dir: Path) -> None:
     aside = output_dir / "model.partial"
     if aside.exists():
         shutil.rmtree(aside)
+    aside.mkdir()
     for entry in sorted(checkpoint.iterdir()):
         if entry.is_dir() and entry.name != STATE_FOLDER:
-            link_tree(entry, aside / entry.name)
+            copy_part(entry, aside / entry.name)
         elif entry.name in (CONFIG_FILE, INDEX_FILE):
-            link_or_copy(entry, aside / entry.name)
+            shutil.copyfile(entry, aside / entry.name)
     write_manifest(aside)
     (output_dir / INDEX_FILE).unlink(missing_ok=True)
     for entry in sorted(aside.iterdir(), key=lambda path: path.name == INDEX_FILE):
@@ -248,23 +249,30 @@ def publish(checkpoint: Path, output_dir: Path) -> None:
     aside.rmdir()
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Hard-link (where the file systems differ: copy) a folder of files."""
+def copy_part(source: Path, target: Path) -> None:
+    """Copy a folder of a model's files, so that writing to a copy leaves the original alone.
+
+    Only the weights of FROZEN_PARTS are hard links: T5 has 9 GB, and nothing rewrites them.
+    """
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist: the model folder is incomplete")
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        link_or_copy(file, target / file.relative_to(source))
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.name in FROZEN_PARTS and file.suffix == ".safetensors":
+            link_or_copy(file, place)
+        else:
+            shutil.copyfile(file, place)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link one file, or copy it to another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Hard-link one file, or copy it where the file system has no such link. Raises OSError when the disk is full."""
     try:
         os.link(source.resolve(), target)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        shutil.copy2(source, target)
+        shutil.copyfile(source, target)
 
 
 def write_manifest(folder: Path) -> None:
@@ -286,5 +294,5 @@ def verify_manifest(folder: Path) -> None:
 
 
 def write_json(file: Path, value: dict[str, Any]) -> None:
-    """Write indented JSON."""
-    file.write_text(json.dumps(value, indent=2) + "\n")
+    """Write indented JSON; a checkpoint that an earlier release linked to ``file`` keeps its own."""
+    write_aside(file, json.dumps(value, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Files on disk: folders that are there whole or not at all, and hashes."""
+"""Files on disk: files and folders that are there whole or not at all, and hashes."""
 
 import hashlib
 import shutil
@@ -11,6 +11,19 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename it: whole or not at all, and other names of an old file keep theirs."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a short file as :func:`write_aside` does."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    write_aside(path, before + line + "\n")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The folder that a run leaves: complete, checked by hashes, never half-written, never silently restarted."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,10 @@ from safetensors.torch import load_file
 from tiny_run import write_world
 
 from resim.checkpoint import (
+    copy_part,
     describe,
     find_checkpoint,
+    link_or_copy,
     list_checkpoints,
     prepare_output_dir,
     require_same_run,
@@ -51,6 +55,60 @@ def test_frozen_parts_are_the_same_bytes(finished, world):
     for part in ("vae", "text_encoder", "tokenizer"):
         for file in (world.model / part).iterdir():
             assert (finished.output_dir / part / file.name).read_bytes() == file.read_bytes()
+
+
+def inodes(folder, leave_out=()):
+    """Which files on the disk stand behind the names in ``folder``."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not set(path.parts) & set(leave_out)]
+    return {(path.stat().st_dev, path.stat().st_ino): path for path in files}
+
+
+def test_nothing_but_frozen_weights_shares_its_file_with_a_checkpoint_or_the_starting_model(finished, world):
+    checkpoints = list_checkpoints(finished.output_dir)
+    kept = inodes(world.model) | {inode: path for folder in checkpoints for inode, path in inodes(folder).items()}
+    written = inodes(finished.output_dir, leave_out=[folder.name for folder in checkpoints])
+    shared = sorted(written[inode].relative_to(finished.output_dir).as_posix() for inode in written.keys() & kept)
+    assert shared == ["text_encoder/model.safetensors", "vae/diffusion_pytorch_model.safetensors"]
+    for folder in checkpoints:
+        others = kept.keys() - inodes(folder).keys() | inodes(world.model).keys()
+        own = sorted(path.name for inode, path in inodes(folder).items() if inode in others)
+        assert own == ["diffusion_pytorch_model.safetensors", "model.safetensors"]
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_checkpoints_whole(world, tmp_path):
+    config = world.config(tmp_path, max_train_steps=1)
+    train(config)
+    checkpoint = tmp_path / "checkpoint-000001"
+    before = (checkpoint / "train_config.json").read_bytes()
+    os.link(checkpoint / "train_config.json", tmp_path / "linked")  # as earlier releases did
+    (tmp_path / "linked").replace(tmp_path / "train_config.json")
+    train(replace(config, resume_from_checkpoint="latest", logging_steps=7))
+    assert (checkpoint / "train_config.json").read_bytes() == before
+    verify_manifest(checkpoint)
+    verify_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "EPERM", "EXDEV", "EMLINK", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "EACCES"])
+def test_without_hard_links_weights_are_copied(tmp_path, monkeypatch, name):
+    def no_link(source, target):
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "a.safetensors").write_bytes(b"weights")
+    copy_part(tmp_path / "vae", tmp_path / "copy")
+    assert (tmp_path / "copy" / "a.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT"])
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch, name):
+    def full(source, target):
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr(os, "link", full)
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    with pytest.raises(OSError, match=name):
+        link_or_copy(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
 
 def test_train_config_says_what_was_run(finished):

@@ -20,7 +20,7 @@ from resim.config import flatten
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.files import new_folder
+from resim.files import append_line, new_folder
 from resim.training.fit import require_same_settings
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents
@@ -220,8 +220,7 @@ def restore(
 def log(args: VaeArgs, row: dict[str, float]) -> None:
     """Print a measurement and keep it."""
     print(row)
-    with (args.output_dir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(args.output_dir / "metrics.jsonl", json.dumps(row))
 
 
 def checkpoint(

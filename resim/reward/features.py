@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from resim.files import write_aside
 from resim.reward.video2reward import Video2Reward
 
 EYE_FILE = "eye.json"
@@ -37,7 +38,7 @@ class FeatureCache:
         found, eye = eye_fingerprint(model), folder / EYE_FILE
         if eye.is_file() and json.loads(eye.read_text()) != found:
             raise ValueError(f"{folder} holds the features of another eye ({eye}): give another folder or remove it")
-        eye.write_text(json.dumps(found))
+        write_aside(eye, json.dumps(found))
 
     @torch.no_grad()
     def __call__(self, frames_BTCHW: torch.Tensor, clip_id: Sequence[str]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from resim.config import OptimConfig, flatten
 from resim.data.drives import DriveData, Drives, collate_drives
 from resim.data.mixture import RankBatchSampler
-from resim.files import new_folder
+from resim.files import append_line, new_folder
 from resim.training.steps import learning_rate_at, make_optimizer, require_finite_norm
 
 STATE_FILE = "training_state.pt"
@@ -184,8 +184,7 @@ def measure(model: torch.nn.Module, held_out: list[Drives], evaluate: Evaluate) 
 def log(config: FitConfig, row: dict[str, float]) -> None:
     """Print a measurement and keep it in metrics.jsonl."""
     print(row, flush=True)
-    with (config.output_dir / METRICS_FILE).open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(config.output_dir / METRICS_FILE, json.dumps(row))
 
 
 def what_weights_depend_on(model: ModelMixin, config: FitConfig, data: DriveData) -> dict[str, str]:
