@@ -142,7 +142,7 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
     report = Report("ReSim demo")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with (
-        new_folder(args.output_dir.resolve(), marker="report.json", overwrite=args.overwrite) as folder,
+        new_folder(args.output_dir, kind="demo", inputs=[args.model], overwrite=args.overwrite) as folder,
         Cost() as cost,
     ):
         pipe = ReSimPipeline.from_pretrained(args.model).to(device)

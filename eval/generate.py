@@ -15,7 +15,7 @@ from resim.files import new_folder
 from resim.futures import Frames, Precision, Waypoints, compare_video, load_pipeline, model_size_px
 from resim.overlay import side_by_side
 from resim.report import write_json
-from resim.start import Start, StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.start import Start, StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ def side_by_side_rounds(frames: Frames, start: Start, args: GenerateArgs, rounds
 
 def generate(args: Annotated[GenerateArgs, tyro.conf.arg(name="")]) -> None:
     """Write generated.mp4 (the future alone), side_by_side.mp4 and generation.json."""
-    with new_folder(args.output_dir, marker="generation.json", overwrite=args.overwrite) as folder:
+    inputs = [args.model, *files_read(args, args.waypoints)]
+    with new_folder(args.output_dir, kind="generation", inputs=inputs, overwrite=args.overwrite) as folder:
         found = find_clip(args)
         rounds = read_rounds(args, None if found is None else found[0].clips[found[1]])
         pipe = load_pipeline(args.model, args.dtype)

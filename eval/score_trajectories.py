@@ -17,7 +17,7 @@ from resim.judges import load_video2reward
 from resim.report import ranking_figure, write_json
 from resim.reward.video2reward import KINDS
 from resim.scoring import Scores, score
-from resim.start import StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.start import StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,8 @@ def terminal_table(scores: Scores) -> Table:
 
 def score_trajectories(args: Annotated[ScoreArgs, tyro.conf.arg(name="")]) -> None:
     """Write scores.parquet, ranking.png and scoring.json, and print the ranking."""
-    with new_folder(args.output_dir, marker="scores.parquet", overwrite=args.overwrite) as folder:
+    inputs = [args.model, args.video2reward, *files_read(args, args.waypoints)]
+    with new_folder(args.output_dir, kind="ranking", inputs=inputs, overwrite=args.overwrite) as folder:
         found = find_clip(args)
         clip = None if found is None else found[0].clips[found[1]]
         speed_mps = speed_at_start(args, clip)

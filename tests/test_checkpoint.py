@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from resim.checkpoint import (
     require_same_run,
     verify_manifest,
 )
+from resim.files import kind_of, mark
 from resim.world_model.lora import has_lora
 from resim.world_model.pipeline import ReSimPipeline
 from train.train_world_model import train
@@ -155,9 +157,63 @@ def test_existing_output_dir_is_not_touched_without_overwrite(finished):
 
 def test_overwrite_never_deletes_the_starting_model(finished):
     config = replace(finished, overwrite=True, init_from=finished.output_dir / "checkpoint-000003")
-    with pytest.raises(ValueError, match="would delete the model to start from"):
+    with pytest.raises(ValueError, match="checkpoint-000003, which this command reads"):
         prepare_output_dir(config)
     assert config.init_from.is_dir()
+
+
+def test_overwrite_never_deletes_a_store_or_what_is_no_run_of_ours(world, tmp_path):
+    config = world.config(tmp_path / "run", overwrite=True)
+    shutil.copytree(world.stores, tmp_path / "run" / "stores")
+    mark(tmp_path / "run", "training run")
+    inside = replace(config, data=replace(config.data, data_root=tmp_path / "run" / "stores"))
+    with pytest.raises(ValueError, match="run/stores/video, which this command reads"):
+        train(inside)
+    (tmp_path / "run" / ".resim.json").unlink()
+    (tmp_path / "run" / "train_config.json").write_text("{}")  # of somebody's own trainer, or an earlier release
+    with pytest.raises(FileExistsError, match="no training run that this program marked .* delete it yourself or give"):
+        train(config)
+    assert (tmp_path / "run" / "stores" / "video" / "index.parquet").is_file()
+    mark(tmp_path / "run", "training run")
+    prepare_output_dir(config)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.partial", "checkpoint-000004.partial", "checkpoint-000004"])
+def test_a_resumed_run_deletes_nothing_of_somebody_else(finished, tmp_path, name):
+    out = shutil.copytree(finished.output_dir, tmp_path / "run")
+    config = replace(finished, output_dir=out, max_train_steps=4)
+    config = replace(config, resume_from_checkpoint=str(out / "checkpoint-000003"))
+    shutil.copytree(out / "checkpoint-000003", out / name)
+    (out / name / ".resim.json").unlink()
+    (out / name / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=f"{name} is no .* delete it yourself"):
+        train(config)
+    assert (out / name / "thesis.txt").read_text() == "mine"
+    mark(out / name, "checkpoint" if name == "checkpoint-000004" else "unfinished output")  # as a killed run left it
+    train(config)
+    verify_manifest(out / "checkpoint-000004")
+    assert not list(out.rglob("thesis.txt")) and not list(out.rglob("*.partial"))
+
+
+def test_a_run_is_resumed_in_its_own_folder_or_a_new_one(finished, tmp_path):
+    (tmp_path / "other" / "vae").mkdir(parents=True)
+    (tmp_path / "other" / "vae" / "thesis.txt").write_text("mine")
+    config = replace(finished, resume_from_checkpoint=str(finished.output_dir / "checkpoint-000003"))
+    for _ in range(2):
+        with pytest.raises(FileExistsError, match="other holds something else than the run of .*checkpoint-000003"):
+            train(replace(config, output_dir=tmp_path / "other"))
+        mark(tmp_path / "other", "training run")  # another run of ours is not this one either
+    assert (tmp_path / "other" / "vae" / "thesis.txt").read_text() == "mine"
+    train(replace(config, output_dir=tmp_path / "new"))
+
+    unmarked = shutil.copytree(finished.output_dir, tmp_path / "run")  # of an earlier release
+    for marker in unmarked.rglob(".resim.json"):
+        marker.unlink()
+    train(replace(finished, output_dir=unmarked, resume_from_checkpoint="latest", max_train_steps=4))
+    assert kind_of(unmarked) == "training run"
+    kept = [folder.name for folder in list_checkpoints(unmarked)]  # the limit of two deletes only what is marked
+    assert kept == ["checkpoint-000002", "checkpoint-000003", "checkpoint-000004"]
 
 
 def test_resume_never_starts_afresh(finished, tmp_path):

@@ -29,7 +29,7 @@ def frames_of(k: int) -> np.ndarray:
 
 
 def write_store(path, num_clips=3, **fields):
-    with StoreWriter(path, source="test", height_px=H, width_px=W) as store:
+    with StoreWriter(path, source="test", height_px=H, width_px=W, inputs=()) as store:
         for k in range(num_clips):
             store.add(frames_of(k), clip_id=f"clip{k}", scene_id=f"scene{k}", **fields)
     return ClipStore(path)
@@ -72,13 +72,13 @@ def test_overwrite(tmp_path):
     write_store(tmp_path / "store")
     with pytest.raises(FileExistsError, match="exists already"):
         write_store(tmp_path / "store")
-    with StoreWriter(tmp_path / "store", source="new", height_px=H, width_px=W, overwrite=True) as store:
+    with StoreWriter(tmp_path / "store", source="new", height_px=H, width_px=W, inputs=(), overwrite=True) as store:
         store.add(frames_of(0), clip_id="x", scene_id="x")
     assert [clip.source for clip in ClipStore(tmp_path / "store").clips] == ["new"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="it will not be overwritten"):
-        StoreWriter(tmp_path / "mine", source="new", height_px=H, width_px=W, overwrite=True).__enter__()
+        StoreWriter(tmp_path / "mine", source="new", height_px=H, width_px=W, inputs=(), overwrite=True).__enter__()
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
@@ -96,7 +96,7 @@ def test_overwrite(tmp_path):
 def test_bad_clip_leaves_nothing(tmp_path, frames, fields, message):
     with (
         pytest.raises(ValueError, match=message),
-        StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W) as store,
+        StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W, inputs=()) as store,
     ):
         store.add(frames_of(0), clip_id="good", scene_id="s")
         store.add(frames, **({"clip_id": "bad", "scene_id": "s"} | fields))
@@ -106,7 +106,7 @@ def test_bad_clip_leaves_nothing(tmp_path, frames, fields, message):
 def test_empty_store_is_refused(tmp_path):
     with (
         pytest.raises(ValueError, match="no clip was added"),
-        StoreWriter(tmp_path / "s", source="t", height_px=H, width_px=W),
+        StoreWriter(tmp_path / "s", source="t", height_px=H, width_px=W, inputs=()),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +154,7 @@ def test_latents(tmp_path):
     size = {"height_px": H, "width_px": W}
     with pytest.raises(FileNotFoundError, match="no cached latents"):
         LatentCache(store, fingerprint="vae1", **size)
-    write_latents(store, encode, fingerprint="vae1", batch_size=3, **size)
+    write_latents(store, encode, fingerprint="vae1", inputs=(), batch_size=3, **size)
     cache = LatentCache(store, fingerprint="vae1", **size)
     for index in (0, CLIPS_PER_SHARD - 1, CLIPS_PER_SHARD):
         latents = cache.read(index, seed=1)
@@ -164,9 +164,9 @@ def test_latents(tmp_path):
         noise = (latents - mean) / 0.5
         assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     with pytest.raises(FileExistsError):
-        write_latents(store, encode, fingerprint="vae1", **size)
+        write_latents(store, encode, fingerprint="vae1", inputs=(), **size)
     with pytest.raises(ValueError, match="--batch_size 0: at least 1"):
-        write_latents(store, encode, fingerprint="vae1", batch_size=0, overwrite=True, **size)
+        write_latents(store, encode, fingerprint="vae1", inputs=(), batch_size=0, overwrite=True, **size)
     with pytest.raises(ValueError, match="stale, made with vae vae1, needed vae2"):
         LatentCache(store, fingerprint="vae2", **size)
     with pytest.raises(ValueError, match="made with height_px 32, needed 64"):

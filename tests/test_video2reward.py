@@ -106,7 +106,7 @@ def test_the_eyes_weights_come_from_a_local_file_or_one_clear_line(tmp_path, mon
 @pytest.fixture
 def drives(tmp_path) -> Path:
     """Bright clips are clean, dark ones are not."""
-    with StoreWriter(tmp_path / "store", source="test", height_px=16, width_px=32) as store:
+    with StoreWriter(tmp_path / "store", source="test", height_px=16, width_px=32, inputs=()) as store:
         for i in range(8):
             score = i / 7
             frames = np.full((49, 16, 32, 3), int(30 + 200 * score), dtype=np.uint8)

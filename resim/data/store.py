@@ -53,13 +53,22 @@ INDEX_SCHEMA = pa.schema(
 class StoreWriter:
     """Writes a store beside ``path`` and renames it into place when the ``with`` block ends without error.
 
-    On entry raises FileExistsError for an existing ``path`` without ``overwrite``, and with it where that is no store.
+    ``inputs`` is every file and folder that the clips are made from. On entry raises as ``files.new_folder``: for an
+    existing ``path`` without ``overwrite``, and with it where that is no store of ours or holds one of ``inputs``.
     """
 
     def __init__(
-        self, path: Path | str, *, source: str, height_px: int, width_px: int, overwrite: bool = False, crf: int = 10
+        self,
+        path: Path | str,
+        *,
+        source: str,
+        height_px: int,
+        width_px: int,
+        inputs: Iterable[Path],
+        overwrite: bool = False,
+        crf: int = 10,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.inputs = Path(path), tuple(inputs)
         self.source, self.height_px, self.width_px, self.crf = source, height_px, width_px, crf
         self.overwrite = overwrite
         self._rows: list[dict[str, Any]] = []
@@ -68,7 +77,8 @@ class StoreWriter:
 
     def __enter__(self) -> "StoreWriter":
         self._folder = ExitStack()
-        self._partial = self._folder.enter_context(new_folder(self.path, marker=INDEX_NAME, overwrite=self.overwrite))
+        folder = new_folder(self.path, kind="store of clips", inputs=self.inputs, overwrite=self.overwrite)
+        self._partial = self._folder.enter_context(folder)
         (self._partial / "shards").mkdir()
         return self
 
