@@ -1,4 +1,4 @@
-"""Files on disk: files and folders that are there whole or not at all, whose folders may be deleted, and hashes."""
+"""Files on disk: files and folders that are there whole or not at all, what may be deleted, safe names, and hashes."""
 
 import hashlib
 import json
@@ -15,6 +15,21 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_plain_name(name: object, *, what: str) -> None:
+    """Raise ValueError unless ``name`` can be part of a file's name and never leads to another folder."""
+    plain = isinstance(name, str) and name not in ("", ".", "..") and name.isprintable()
+    if not plain or not {"/", "\\"}.isdisjoint(str(name)):
+        raise ValueError(f"{what} is {name!r}: give a plain name, without / and \\ and control characters, not '..'")
+
+
+def require_inside(folder: Path, name: str, *, what: str) -> None:
+    """Raise ValueError unless ``name`` is a relative path of plain names that stays in ``folder``, links followed."""
+    for part in name.split("/"):
+        require_plain_name(part, what=f"{what} {name!r}: its part")
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{what} {name!r} is a link that leads out of {folder}: put the file itself there")
 
 
 def write_aside(path: Path, text: str) -> None:

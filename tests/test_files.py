@@ -6,8 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from resim.files import MARKER_FILE, append_line, kind_of, mark, new_folder, write_aside
+from resim.files import (
+    MARKER_FILE,
+    append_line,
+    kind_of,
+    mark,
+    new_folder,
+    require_inside,
+    require_plain_name,
+    write_aside,
+)
 
 MINE = b"years of work"
 
@@ -142,3 +153,35 @@ def test_a_folder_that_comes_while_ours_is_written_stays(tmp_path):
             (tmp_path / "out" / "thesis.txt").write_bytes(MINE)
         assert contents(tmp_path) == {"out/thesis.txt": MINE}
         shutil.rmtree(tmp_path / "out")
+
+
+# Of what leads elsewhere, hypothesis finds little by itself.
+names = st.text() | st.text(alphabet="./\\\0ab~ \n", max_size=6)
+
+
+def refused(check, *args) -> bool:
+    try:
+        check(*args, what="name")
+    except ValueError as error:
+        assert repr(args[-1]) in str(error) and "\n" not in str(error)
+        return True
+    return False
+
+
+@given(names)
+def test_a_plain_name_is_a_file_of_its_folder(name):
+    if not refused(require_plain_name, name):
+        assert os.path.normpath(f"/store/{name}") == f"/store/{name}" and os.path.dirname(name) == ""
+        assert "\0" not in name and "\\" not in name and name.encode()
+
+
+@given(st.text(alphabet="abcXYZ019-_. ", min_size=1))
+def test_ordinary_names_are_plain(name):
+    assert refused(require_plain_name, name) == (name in (".", ".."))
+
+
+@given(names)
+def test_a_path_inside_stays_inside(tmp_path_factory, name):
+    store = tmp_path_factory.getbasetemp() / "store"
+    if not refused(require_inside, store, name):
+        assert os.path.normpath(store / name) == f"{store}/{name}" != str(store)

@@ -1,9 +1,11 @@
 """The store of clips: what comes back, what is refused, and that nothing half-written stays."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -141,6 +143,72 @@ def test_other_schema_version_is_refused(tmp_path):
         ClipStore(tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="no store of clips here"):
         ClipStore(tmp_path)
+
+
+BAD_NAMES = ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "a\0b", "a\nb"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_ids_are_plain_names(tmp_path, name):
+    for field in ("clip_id", "scene_id"):
+        with (
+            pytest.raises(ValueError, match=f"store: {field} .*is .*: give a plain name"),
+            StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W, inputs=()) as store,
+        ):
+            store.add(frames_of(0), **({"clip_id": "c", "scene_id": "s"} | {field: name}))
+    with pytest.raises(ValueError, match="store: source is .*: give a plain name"):
+        StoreWriter(tmp_path / "store", source=name, height_px=H, width_px=W, inputs=())
+    assert list(tmp_path.iterdir()) == []
+
+
+def forge(store, *, shard=None, **fields):
+    """Rewrite the index of a store, as somebody with a text editor might."""
+    index = store / "index.parquet"
+    table = pq.read_table(index)
+    meta = json.loads(table.schema.metadata[b"resim_store"])
+    if shard is not None:
+        meta["shards"] = {shard: next(iter(meta["shards"].values()))}
+    rows = [row | fields for row in table.to_pylist()]
+    schema = table.schema.with_metadata({b"resim_store": json.dumps(meta)})
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), index)
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, None])
+@pytest.mark.parametrize("field", ["clip_id", "scene_id", "source"])
+def test_a_forged_name_is_refused(tmp_path, field, name):
+    write_store(tmp_path / "store", 1)
+    forge(tmp_path / "store", **{field: name})
+    with pytest.raises(ValueError, match=rf"index\.parquet: {field} of row 0 is .*: give a plain name"):
+        ClipStore(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["../x.mp4", "{}/x.mp4", "shards/../../x.mp4", "", "shards//x.mp4", "shards/\0.mp4"])
+def test_a_forged_shard_is_refused(tmp_path, name):
+    write_store(tmp_path / "store", 1)
+    shutil.copy(tmp_path / "store" / "shards" / "00000.mp4", tmp_path / "x.mp4")
+    name = name.format(tmp_path)
+    forge(tmp_path / "store", video=name)
+    with pytest.raises(ValueError, match=r"index\.parquet: video of row 0 is .* no shard of it"):
+        ClipStore(tmp_path / "store")
+    forge(tmp_path / "store", video=name, shard=name)
+    with pytest.raises(ValueError, match=r"index\.parquet: shard .*: give a plain name"):
+        ClipStore(tmp_path / "store")
+
+
+def test_a_link_out_of_the_store_is_refused(tmp_path):
+    write_store(tmp_path / "store", 1)
+    shard = tmp_path / "store" / "shards" / "00000.mp4"
+    (tmp_path / "link").symlink_to("store")
+    shard.rename(shard.with_name("moved.mp4"))
+    shard.symlink_to("moved.mp4")
+    assert len(ClipStore(tmp_path / "link")) == 1  # neither of these links leads out
+    shard.with_name("moved.mp4").rename(tmp_path / "x.mp4")
+    shard.unlink()
+    shard.symlink_to(tmp_path / "x.mp4")
+    with pytest.raises(
+        ValueError, match=r"shard 'shards/00000\.mp4' is a link that leads out of .*store: put the file"
+    ):
+        ClipStore(tmp_path / "store")
 
 
 def encode(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

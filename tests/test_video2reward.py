@@ -188,6 +188,14 @@ def test_features_of_another_eye_are_refused(tmp_path):
         FeatureCache(tmp_path, model)
 
 
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", "a\0b"])
+def test_features_stay_in_their_folder(tmp_path, name):
+    cache = FeatureCache(tmp_path / "features", small_model())
+    with pytest.raises(ValueError, match="features: clip_id is .*: give a plain name"):
+        cache(random_clips(1), [name])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["eye.json", "features"]
+
+
 def test_kept_clips_are_decoded_once(drives, monkeypatch):
     size = {"seed": 0, "height_px": 16, "width_px": 32}
     kept, fresh = DriveData([drives], **size, keep_in_memory=True), DriveData([drives], **size)
