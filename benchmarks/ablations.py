@@ -27,9 +27,10 @@ from ablation.page import curves, page  # noqa: E402
 from ablation.runs import prepare, train_all  # noqa: E402
 from ablation.variants import VARIANTS, Run, Schedule, trainings  # noqa: E402
 
+from resim.data.files import write_aside  # noqa: E402
 from resim.entry_point import run  # noqa: E402
-from resim.judges.load import load_inverse_dynamics  # noqa: E402
-from resim.report.page import write_json  # noqa: E402
+from resim.judges.load import load_inverse_dynamics  # noqa: E402  # noqa: E402
+from resim.report.page import write_json  # noqa: E402  # noqa: E402
 from resim.training.checkpoint import CONFIG_FILE  # noqa: E402
 from resim.training.config import plain  # noqa: E402
 from resim.training.presets.ablations import tiny_ablation
@@ -100,7 +101,7 @@ def ablations(args: Annotated[AblationArgs, tyro.conf.arg(name="")]) -> None:
     figure = args.docs_dir / "ablations.png"
     args.docs_dir.mkdir(parents=True, exist_ok=True)
     curves(results).savefig(figure, dpi=90)
-    (args.docs_dir / "ablations.md").write_text(page(results, figure))
+    write_aside(args.docs_dir / "ablations.md", page(results, figure))
     print(args.docs_dir / "ablations.md")
 
 

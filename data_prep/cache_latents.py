@@ -54,6 +54,7 @@ def cache_latents(args: Annotated[CacheArgs, tyro.conf.arg(name="")]) -> None:
             fingerprint=fingerprint,
             height_px=store.height_px if args.height_px is None else args.height_px,
             width_px=store.width_px if args.width_px is None else args.width_px,
+            inputs=[args.vae],
             batch_size=args.batch_size,
             overwrite=args.overwrite,
         )

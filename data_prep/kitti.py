@@ -139,7 +139,12 @@ def import_sequence(args: Annotated[KittiArgs, tyro.conf.arg(name="")]) -> None:
         x_m=args.camera_x_m, y_m=args.camera_y_m, z_m=args.camera_z_m, pitch_rad=0.0,
     ).resized_and_cropped(args.height_px, args.width_px)  # fmt: skip
     with StoreWriter(
-        args.output_dir, source="kitti", height_px=args.height_px, width_px=args.width_px, overwrite=args.overwrite
+        args.output_dir,
+        source="kitti",
+        height_px=args.height_px,
+        width_px=args.width_px,
+        inputs=[args.kitti] if args.poses is None else [args.kitti, args.poses],
+        overwrite=args.overwrite,
     ) as store:
         for start_s in tqdm(starts_s, desc="clips"):
             present_s = start_s + PRESENT_S

@@ -44,7 +44,8 @@ def reconstruct(args: Annotated[ReconstructArgs, tyro.conf.arg(name="")]) -> Non
     vae.requires_grad_(False).eval()
     size = {"height_px": store.height_px, "width_px": store.width_px}
     cache = LatentCache(store, fingerprint=vae_fingerprint(args.vae), **size)
-    with StoreWriter(args.output_dir, source=store.clips[0].source, overwrite=args.overwrite, **size) as writer:
+    source, inputs = store.clips[0].source, [args.store, args.vae]
+    with StoreWriter(args.output_dir, source=source, inputs=inputs, overwrite=args.overwrite, **size) as writer:
         for start in trange(0, len(store), args.batch_size, desc=f"reconstruct {store.path.name}", unit="batch"):
             batch = range(start, min(start + args.batch_size, len(store)))
             mean_BFCHW = torch.stack([cache.posterior(index)[0] for index in batch])

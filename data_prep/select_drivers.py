@@ -30,7 +30,7 @@ class SelectArgs:
 def copy_clips(store: ClipStore, kept: list[int], args: SelectArgs) -> ClipStore:
     """A new store of the clips ``kept``; their video is encoded once more."""
     source, size = store.clips[kept[0]].source, {"height_px": store.height_px, "width_px": store.width_px}
-    with StoreWriter(args.output_dir, source=source, overwrite=args.overwrite, **size) as writer:
+    with StoreWriter(args.output_dir, source=source, inputs=[args.store], overwrite=args.overwrite, **size) as writer:
         for index in kept:
             writer.add_copy(store.clips[index], store.read_frames(index, store.height_px, store.width_px))
     return ClipStore(args.output_dir)
@@ -54,7 +54,7 @@ def select_drivers(args: Annotated[SelectArgs, tyro.conf.arg(name="")]) -> None:
             mean, std = next(posteriors)
             return mean[None], std[None]
 
-        write_latents(copied, copied_posterior, fingerprint=meta["vae"], **size)
+        write_latents(copied, copied_posterior, fingerprint=meta["vae"], inputs=[args.store], **size)
     print(f"{args.output_dir}: {len(kept)} of {len(store)} clips")
 
 

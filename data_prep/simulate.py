@@ -107,7 +107,12 @@ def simulate(args: Annotated[SimulateArgs, tyro.conf.arg(name="")]) -> None:
         raise ValueError(f"--drivers_per_scene {args.drivers_per_scene}: only {len(set(args.drivers))} drivers given")
     scenes = range(args.seed, args.seed + -(-args.num_clips // args.drivers_per_scene))
     writer = StoreWriter(
-        args.output_dir, source=args.source, height_px=args.height, width_px=args.width, overwrite=args.overwrite
+        args.output_dir,
+        source=args.source,
+        height_px=args.height,
+        width_px=args.width,
+        inputs=(),
+        overwrite=args.overwrite,
     )
     with (
         writer,

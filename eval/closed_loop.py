@@ -82,7 +82,8 @@ def terminal_table(loops: list[ClosedLoop]) -> Table:
 
 def closed_loop(args: Annotated[ClosedLoopArgs, tyro.conf.arg(name="")]) -> None:
     """Write report.html, closed_loop.json and a video of each drive, and print the drift."""
-    with new_folder(args.output_dir, marker="closed_loop.json", overwrite=args.overwrite) as folder:
+    models = [args.model, args.inverse_dynamics, args.video2reward]
+    with new_folder(args.output_dir, kind="closed loop", inputs=models, overwrite=args.overwrite) as folder:
         drives = simulate(args)
         pipe = load_pipeline(args.model, args.dtype)
         pipe.set_progress_bar_config(disable=True)

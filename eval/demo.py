@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from demo_commands import run_command, train
+from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
@@ -146,7 +146,7 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
     report = Report("ReSim demo")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with (
-        new_folder(args.output_dir.resolve(), marker="report.json", overwrite=args.overwrite) as folder,
+        new_folder(args.output_dir, kind="demo", inputs=[args.model], overwrite=args.overwrite) as folder,
         Cost() as cost,
     ):
         pipe = ReSimPipeline.from_pretrained(args.model).to(device)

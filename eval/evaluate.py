@@ -36,7 +36,8 @@ class GatesArgs(GateConfig):
 
 def gates(args: Annotated[GatesArgs, tyro.conf.arg(name="")]) -> None:
     """Write gates.json (means under ``gates``, the action gate's scenes), candidates.parquet and report.html."""
-    with new_folder(args.output_dir, marker="gates.json", overwrite=args.overwrite) as folder:
+    models = [args.model, args.inverse_dynamics, args.video2reward]
+    with new_folder(args.output_dir, kind="measurement of gates", inputs=models, overwrite=args.overwrite) as folder:
         load = partial(load_models, args.model, args.dtype, args.inverse_dynamics, args.video2reward)
         result = measure_gates(load, args, num_workers=args.num_workers)
         write_gates(folder, result)

@@ -13,7 +13,7 @@ from resim.data.video import write_video
 from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
 from resim.entry_point import run
 from resim.imagination.futures import Frames, Precision, Waypoints, load_pipeline, model_size_px
-from resim.imagination.start import Start, StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.imagination.start import Start, StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.report.futures import compare_video
 from resim.report.overlay import side_by_side
 from resim.report.page import write_json
@@ -71,7 +71,8 @@ def side_by_side_rounds(frames: Frames, start: Start, args: GenerateArgs, rounds
 
 def generate(args: Annotated[GenerateArgs, tyro.conf.arg(name="")]) -> None:
     """Write generated.mp4 (the future alone), side_by_side.mp4 and generation.json."""
-    with new_folder(args.output_dir, marker="generation.json", overwrite=args.overwrite) as folder:
+    inputs = [args.model, *files_read(args, args.waypoints)]
+    with new_folder(args.output_dir, kind="generation", inputs=inputs, overwrite=args.overwrite) as folder:
         found = find_clip(args)
         rounds = read_rounds(args, None if found is None else found[0].clips[found[1]])
         pipe = load_pipeline(args.model, args.dtype)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from demo_commands import run_command, train
+from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
@@ -59,7 +59,9 @@ def kitti_demo(args: Annotated[KittiDemoArgs, tyro.conf.arg(name="")]) -> None:
             manoeuvre(name, 0.0)  # says what to type
     report = Report("ReSim on a recorded drive")
     with (
-        new_folder(args.output_dir.resolve(), marker="report.json", overwrite=args.overwrite) as folder,
+        new_folder(
+            args.output_dir, kind="KITTI demo", inputs=[args.kitti, args.model], overwrite=args.overwrite
+        ) as folder,
         Cost() as cost,
     ):
         with cost.phase("import and check"):

@@ -14,7 +14,7 @@ from resim.data.files import new_folder
 from resim.entry_point import run
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
 from resim.imagination.scoring import Scores, score
-from resim.imagination.start import StartArgs, find_clip, read_path, read_start, speed_at_start
+from resim.imagination.start import StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.judges.load import load_video2reward
 from resim.judges.video2reward import KINDS
 from resim.report.page import write_json
@@ -61,7 +61,8 @@ def terminal_table(scores: Scores) -> Table:
 
 def score_trajectories(args: Annotated[ScoreArgs, tyro.conf.arg(name="")]) -> None:
     """Write scores.parquet, ranking.png and scoring.json, and print the ranking."""
-    with new_folder(args.output_dir, marker="scores.parquet", overwrite=args.overwrite) as folder:
+    inputs = [args.model, args.video2reward, *files_read(args, args.waypoints)]
+    with new_folder(args.output_dir, kind="ranking", inputs=inputs, overwrite=args.overwrite) as folder:
         found = find_clip(args)
         clip = None if found is None else found[0].clips[found[1]]
         speed_mps = speed_at_start(args, clip)

@@ -126,7 +126,7 @@ def test_seeds_that_disagree_make_the_interval_as_wide_as_they_are():
 
 def store_of_drivers(folder: Path, drivers: list[str]) -> ClipStore:
     rng = np.random.default_rng(0)
-    with StoreWriter(folder, source="simulation", height_px=HEIGHT_PX, width_px=WIDTH_PX) as writer:
+    with StoreWriter(folder, source="simulation", height_px=HEIGHT_PX, width_px=WIDTH_PX, inputs=()) as writer:
         for n, driver in enumerate(drivers):
             picture = rng.integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
             path = np.stack([0.1 * (n + 1) * np.arange(1, 9), np.zeros(8), np.zeros(8)], axis=1)
@@ -136,7 +136,7 @@ def store_of_drivers(folder: Path, drivers: list[str]) -> ClipStore:
     write_latents(
         store,
         lambda _: (torch.full((1, *LATENT_SHAPE), float(next(values))), torch.zeros(1, *LATENT_SHAPE)),
-        fingerprint="vae", height_px=HEIGHT_PX, width_px=WIDTH_PX,
+        fingerprint="vae", height_px=HEIGHT_PX, width_px=WIDTH_PX, inputs=(),
     )  # fmt: skip
     return store
 

@@ -1,5 +1,8 @@
 """data_prep/cache_latents.py, reconstruct.py and check.py on a small store and a real, tiny VAE."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,7 @@ H, W = 16, 80
 @pytest.fixture
 def store(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (2, 49, H, W, 3), dtype=np.uint8)
-    with StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W) as writer:
+    with StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W, inputs=()) as writer:
         for k in range(2):
             writer.add(frames[k], clip_id=f"c{k}", scene_id="s", waypoints=np.zeros((8, 3)))
     return ClipStore(tmp_path / "store")
@@ -75,6 +78,32 @@ def test_a_reconstructed_store_shows_the_decoded_means_under_the_same_labels(tmp
         shown = copy.read_frames(index, H, W).astype(np.float32)
         assert np.abs(shown - expected).mean() < 4  # grey levels: bfloat16 latents, and the copy's mp4
         assert np.abs(store.read_frames(index, H, W) - expected).mean() > 20
+
+
+def test_nothing_that_is_read_or_of_another_kind_is_overwritten(tmp_path, store, vae):
+    cache = CacheArgs(stores=(store.path,), vae=tmp_path / "vae", device="cpu")
+    copy = ReconstructArgs(
+        store=store.path, vae=tmp_path / "vae", output_dir=store.path, device="cpu", overwrite=True
+    )  # fmt: skip
+    cache_latents(cache)
+    latents = store.path / "latents"
+    for args, message in (
+        (copy, "store holds .*store, which this command reads"),
+        (replace(copy, output_dir=latents), "latents is no store of clips that this program marked"),
+        (replace(copy, output_dir=tmp_path / "vae"), "vae holds .*vae, which this command reads"),
+    ):
+        with pytest.raises((ValueError, FileExistsError), match=message):
+            reconstruct(args)
+    shutil.copytree(tmp_path / "vae", latents / "vae")
+    with pytest.raises(ValueError, match="latents holds .*vae, which this command reads"):
+        cache_latents(replace(cache, vae=latents / "vae", overwrite=True))
+    (latents / ".resim.json").unlink()  # of an earlier release
+    with pytest.raises(FileExistsError, match="latents is no latents that this program marked"):
+        cache_latents(replace(cache, overwrite=True))
+    assert (latents / "vae").is_dir() and (latents / "index.json").is_file() and (tmp_path / "vae").is_dir()
+    shutil.rmtree(latents)
+    for _ in range(2):
+        cache_latents(replace(cache, overwrite=True))
 
 
 def test_check(store, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,7 +53,7 @@ def inputs(tmp_path_factory) -> Path:
     (folder / "cut.mp4").write_bytes((folder / "drive.mp4").read_bytes()[:-2000])
     (folder / "page.mp4").write_text("<!doctype html><html><body>not found</body></html>")
     poses = np.stack([np.arange(-8, 1) * 0.9, np.zeros(9), np.zeros(9)], axis=1)
-    with StoreWriter(folder / "store", source="test", height_px=HEIGHT_PX, width_px=WIDTH_PX) as store:
+    with StoreWriter(folder / "store", source="test", height_px=HEIGHT_PX, width_px=WIDTH_PX, inputs=()) as store:
         store.add(
             frames, clip_id="a", scene_id="s", waypoints=manoeuvre("straight", 9.0), history_poses=poses,
             camera=simulation_camera(HEIGHT_PX, WIDTH_PX),
@@ -85,7 +86,8 @@ def test_rollout_of_a_clip(stub, inputs, tmp_path, monkeypatch):
     flags = ["--model", "m", "--clip", f"{inputs / 'store'}:0", "--output_dir", out]
     assert run(monkeypatch, *flags, "--waypoints", "recorded", "brake") == 0
     np.testing.assert_allclose(stub.waypoints[1], manoeuvre("brake", 9.0), atol=1e-3)  # as fast as the round before
-    assert sorted(p.name for p in out.iterdir()) == ["generated.mp4", "generation.json", "side_by_side.mp4"]
+    names = [".resim.json", "generated.mp4", "generation.json", "side_by_side.mp4"]
+    assert sorted(p.name for p in out.iterdir()) == names
     assert video_info(out / "generated.mp4").length_s == pytest.approx(8.0)
     assert video_info(out / "side_by_side.mp4").length_s == pytest.approx(8.9)
     assert json.loads((out / "generation.json").read_text())["camera"]["assumed"] is False
@@ -94,6 +96,19 @@ def test_rollout_of_a_clip(stub, inputs, tmp_path, monkeypatch):
     assert run(monkeypatch, *flags, "--overwrite") == 0
     assert stub.waypoints is None  # no waypoints: the action-free mode
     assert read_clip(out / "generated.mp4", num_frames=40).shape == (40, HEIGHT_PX, WIDTH_PX, 3)
+
+    (out / "path.json").write_bytes((inputs / "nan.json").read_bytes())
+    shutil.copytree(inputs / "store", out / "store")
+    clip = ["--clip", f"{inputs / 'store'}:0"]
+    for read, where in (
+        (["--model", out, *clip], out),
+        (["--model", "m", "--clip", f"{out / 'store'}:0"], out / "store"),
+        (["--model", "m", "--video", out / "generated.mp4"], out / "generated.mp4"),
+        (["--model", "m", *clip, "--waypoints", "brake", out / "path.json"], out / "path.json"),
+    ):
+        said = run(monkeypatch, *read, "--output_dir", out, "--overwrite")
+        assert said == f"generate.py: {out} holds {where}, which this command reads; give another output folder"
+    assert (out / "store" / "index.parquet").is_file()
 
 
 def test_video_with_its_history_alone(stub, inputs, tmp_path, monkeypatch):

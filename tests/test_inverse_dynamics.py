@@ -120,7 +120,7 @@ def drives(tmp_path_factory) -> Path:
     clean = Infractions(
         collision=False, off_road=False, red_light=False, wrong_way=False, too_slow=False, progress=1.0, score=1.0
     )
-    with StoreWriter(folder, source="test", height_px=32, width_px=48) as store:
+    with StoreWriter(folder, source="test", height_px=32, width_px=48, inputs=()) as store:
         for i in range(6):
             frames = np.stack([np.roll(pattern, -(i - 3) * t, axis=1)[:, :48] for t in range(49)])
             speed_mps = 4.0 + 2 * i
@@ -221,6 +221,23 @@ def test_a_fit_starts_from_what_the_same_network_learnt(drives, tmp_path):
         fit(small_model(), config(drives, tmp_path / "third", init_from=drives), plain_loss, script.evaluate)
 
 
+def test_a_fit_deletes_no_model_of_somebody_else(drives, tmp_path):
+    for name in ("model", "model.partial"):
+        out = tmp_path / name
+        (out / name).mkdir(parents=True)
+        (out / name / "config.json").write_text("mine")
+        with pytest.raises(FileExistsError, match=f"{name} is no .* delete it yourself or give another folder"):
+            fit(small_model(), config(drives, out), plain_loss, script.evaluate)
+        assert (out / name / "config.json").read_text() == "mine" and len(list(out.rglob("*"))) == 2  # nothing began
+    done = config(drives, tmp_path / "done", max_train_steps=2)
+    for _ in range(2):  # a finished run is continued, and replaces its own model
+        fit(small_model(), done, plain_loss, script.evaluate)
+    inside = shutil.copytree(drives, tmp_path / "done" / "model" / "store")
+    with pytest.raises(ValueError, match="model holds .*store, which this command reads"):
+        fit(small_model(), replace(done, held_out=inside), plain_loss, script.evaluate)
+    assert inside.is_dir()
+
+
 def test_a_loss_that_is_not_finite_stops_the_fit(drives, tmp_path):
     with pytest.raises(FloatingPointError, match="step 0"):
         fit(small_model(), config(drives, tmp_path), lambda m, b, g: plain_loss(m, b, g) * torch.nan, script.evaluate)
@@ -228,7 +245,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit(drives, tmp_path):
 
 
 def test_a_store_without_labels_is_named(tmp_path):
-    with StoreWriter(tmp_path / "video", source="test", height_px=32, width_px=48) as store:
+    with StoreWriter(tmp_path / "video", source="test", height_px=32, width_px=48, inputs=()) as store:
         store.add(np.zeros((49, 32, 48, 3), dtype=np.uint8), clip_id="a", scene_id="a")
     with pytest.raises(ValueError, match="clip a has no executed waypoints"):
         DriveData([tmp_path / "video"], seed=0, height_px=32, width_px=48)

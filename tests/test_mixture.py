@@ -33,7 +33,7 @@ def stores(tmp_path_factory):
         "video": [{"command": "left"}, {}],
     }
     for name, clips in contents.items():
-        with StoreWriter(root / name, source=name, height_px=H, width_px=W) as store:
+        with StoreWriter(root / name, source=name, height_px=H, width_px=W, inputs=()) as store:
             for k, fields in enumerate(clips):
                 store.add(FRAMES, clip_id=f"{name}{k}", scene_id=str(k), **fields)
     return root

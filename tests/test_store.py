@@ -1,9 +1,11 @@
 """The store of clips: what comes back, what is refused, and that nothing half-written stays."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -29,7 +31,7 @@ def frames_of(k: int) -> np.ndarray:
 
 
 def write_store(path, num_clips=3, **fields):
-    with StoreWriter(path, source="test", height_px=H, width_px=W) as store:
+    with StoreWriter(path, source="test", height_px=H, width_px=W, inputs=()) as store:
         for k in range(num_clips):
             store.add(frames_of(k), clip_id=f"clip{k}", scene_id=f"scene{k}", **fields)
     return ClipStore(path)
@@ -72,13 +74,13 @@ def test_overwrite(tmp_path):
     write_store(tmp_path / "store")
     with pytest.raises(FileExistsError, match="exists already"):
         write_store(tmp_path / "store")
-    with StoreWriter(tmp_path / "store", source="new", height_px=H, width_px=W, overwrite=True) as store:
+    with StoreWriter(tmp_path / "store", source="new", height_px=H, width_px=W, inputs=(), overwrite=True) as store:
         store.add(frames_of(0), clip_id="x", scene_id="x")
     assert [clip.source for clip in ClipStore(tmp_path / "store").clips] == ["new"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="it will not be overwritten"):
-        StoreWriter(tmp_path / "mine", source="new", height_px=H, width_px=W, overwrite=True).__enter__()
+        StoreWriter(tmp_path / "mine", source="new", height_px=H, width_px=W, inputs=(), overwrite=True).__enter__()
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
@@ -96,7 +98,7 @@ def test_overwrite(tmp_path):
 def test_bad_clip_leaves_nothing(tmp_path, frames, fields, message):
     with (
         pytest.raises(ValueError, match=message),
-        StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W) as store,
+        StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W, inputs=()) as store,
     ):
         store.add(frames_of(0), clip_id="good", scene_id="s")
         store.add(frames, **({"clip_id": "bad", "scene_id": "s"} | fields))
@@ -106,7 +108,7 @@ def test_bad_clip_leaves_nothing(tmp_path, frames, fields, message):
 def test_empty_store_is_refused(tmp_path):
     with (
         pytest.raises(ValueError, match="no clip was added"),
-        StoreWriter(tmp_path / "s", source="t", height_px=H, width_px=W),
+        StoreWriter(tmp_path / "s", source="t", height_px=H, width_px=W, inputs=()),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -143,6 +145,72 @@ def test_other_schema_version_is_refused(tmp_path):
         ClipStore(tmp_path)
 
 
+BAD_NAMES = ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "a\0b", "a\nb"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_ids_are_plain_names(tmp_path, name):
+    for field in ("clip_id", "scene_id"):
+        with (
+            pytest.raises(ValueError, match=f"store: {field} .*is .*: give a plain name"),
+            StoreWriter(tmp_path / "store", source="test", height_px=H, width_px=W, inputs=()) as store,
+        ):
+            store.add(frames_of(0), **({"clip_id": "c", "scene_id": "s"} | {field: name}))
+    with pytest.raises(ValueError, match="store: source is .*: give a plain name"):
+        StoreWriter(tmp_path / "store", source=name, height_px=H, width_px=W, inputs=())
+    assert list(tmp_path.iterdir()) == []
+
+
+def forge(store, *, shard=None, **fields):
+    """Rewrite the index of a store, as somebody with a text editor might."""
+    index = store / "index.parquet"
+    table = pq.read_table(index)
+    meta = json.loads(table.schema.metadata[b"resim_store"])
+    if shard is not None:
+        meta["shards"] = {shard: next(iter(meta["shards"].values()))}
+    rows = [row | fields for row in table.to_pylist()]
+    schema = table.schema.with_metadata({b"resim_store": json.dumps(meta)})
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), index)
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, None])
+@pytest.mark.parametrize("field", ["clip_id", "scene_id", "source"])
+def test_a_forged_name_is_refused(tmp_path, field, name):
+    write_store(tmp_path / "store", 1)
+    forge(tmp_path / "store", **{field: name})
+    with pytest.raises(ValueError, match=rf"index\.parquet: {field} of row 0 is .*: give a plain name"):
+        ClipStore(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["../x.mp4", "{}/x.mp4", "shards/../../x.mp4", "", "shards//x.mp4", "shards/\0.mp4"])
+def test_a_forged_shard_is_refused(tmp_path, name):
+    write_store(tmp_path / "store", 1)
+    shutil.copy(tmp_path / "store" / "shards" / "00000.mp4", tmp_path / "x.mp4")
+    name = name.format(tmp_path)
+    forge(tmp_path / "store", video=name)
+    with pytest.raises(ValueError, match=r"index\.parquet: video of row 0 is .* no shard of it"):
+        ClipStore(tmp_path / "store")
+    forge(tmp_path / "store", video=name, shard=name)
+    with pytest.raises(ValueError, match=r"index\.parquet: shard .*: give a plain name"):
+        ClipStore(tmp_path / "store")
+
+
+def test_a_link_out_of_the_store_is_refused(tmp_path):
+    write_store(tmp_path / "store", 1)
+    shard = tmp_path / "store" / "shards" / "00000.mp4"
+    (tmp_path / "link").symlink_to("store")
+    shard.rename(shard.with_name("moved.mp4"))
+    shard.symlink_to("moved.mp4")
+    assert len(ClipStore(tmp_path / "link")) == 1  # neither of these links leads out
+    shard.with_name("moved.mp4").rename(tmp_path / "x.mp4")
+    shard.unlink()
+    shard.symlink_to(tmp_path / "x.mp4")
+    with pytest.raises(
+        ValueError, match=r"shard 'shards/00000\.mp4' is a link that leads out of .*store: put the file"
+    ):
+        ClipStore(tmp_path / "store")
+
+
 def encode(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A stand-in VAE: the mean shade of every fourth frame, with standard deviation 1/2."""
     mean = frames[:, ::4].float().mean(dim=(2, 3, 4)).reshape(-1, 13, 1, 1, 1).expand(-1, 13, 4, 8, 8)
@@ -154,7 +222,7 @@ def test_latents(tmp_path):
     size = {"height_px": H, "width_px": W}
     with pytest.raises(FileNotFoundError, match="no cached latents"):
         LatentCache(store, fingerprint="vae1", **size)
-    write_latents(store, encode, fingerprint="vae1", batch_size=3, **size)
+    write_latents(store, encode, fingerprint="vae1", inputs=(), batch_size=3, **size)
     cache = LatentCache(store, fingerprint="vae1", **size)
     for index in (0, CLIPS_PER_SHARD - 1, CLIPS_PER_SHARD):
         latents = cache.read(index, seed=1)
@@ -164,9 +232,9 @@ def test_latents(tmp_path):
         noise = (latents - mean) / 0.5
         assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     with pytest.raises(FileExistsError):
-        write_latents(store, encode, fingerprint="vae1", **size)
+        write_latents(store, encode, fingerprint="vae1", inputs=(), **size)
     with pytest.raises(ValueError, match="--batch_size 0: at least 1"):
-        write_latents(store, encode, fingerprint="vae1", batch_size=0, overwrite=True, **size)
+        write_latents(store, encode, fingerprint="vae1", inputs=(), batch_size=0, overwrite=True, **size)
     with pytest.raises(ValueError, match="stale, made with vae vae1, needed vae2"):
         LatentCache(store, fingerprint="vae2", **size)
     with pytest.raises(ValueError, match="made with height_px 32, needed 64"):

@@ -149,6 +149,19 @@ def test_log_from_frames_with_accumulation_and_videos(world, tmp_path):
         assert read_clip(video).shape == (49, HEIGHT_PX, 2 * WIDTH_PX, 3)
 
 
+def test_a_validation_video_stays_in_its_folder(world, tmp_path):
+    config = world.config(tmp_path / "out", max_train_steps=1)
+    entry = replace(config.data.validation_entries[0], name="../../../x")
+    config = replace(
+        config,
+        data=replace(config.data, validation_entries=(entry,)),
+        validation=replace(config.validation, num_validation_videos=1),
+    )
+    with pytest.raises(ValueError, match=r"name of a mixture entry is '\.\./\.\./\.\./x': give a plain name"):
+        train(config)
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
 def test_ranks_share_the_order_of_one_process(world):
     config = world.config(Path("unused"), global_batch_size=8)
     data = training_data(config.data, config.seed, world.model)

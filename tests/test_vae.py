@@ -138,7 +138,7 @@ def test_the_pixel_metric_of_one_probe_a_clip_is_the_jacobians():
 
 def test_training_continues_bitwise(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48) as store:
+    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48, inputs=()) as store:
         for i in range(2):
             store.add(rng.integers(0, 256, (49, 32, 48, 3), dtype=np.uint8), clip_id=str(i), scene_id=str(i))
 
@@ -154,6 +154,10 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(train_vae, "small_vae", lambda height_px, width_px: tiny_vae())
+    (tmp_path / "whole" / "vae.partial").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match=r"vae\.partial is no unfinished output"):
+        train_vae.train(args("whole"))
+    (tmp_path / "whole" / "vae.partial").rmdir()
     train_vae.train(args("whole"))
 
     class Stop(Exception):
@@ -181,7 +185,7 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
 
 def test_a_decoder_goes_on_alone(tmp_path):
     rng = np.random.default_rng(0)
-    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48) as store:
+    with StoreWriter(tmp_path / "store", source="test", height_px=32, width_px=48, inputs=()) as store:
         store.add(rng.integers(0, 256, (49, 32, 48, 3), dtype=np.uint8), clip_id="0", scene_id="0")
     tiny_vae().save_pretrained(tmp_path / "first")
     args = train_vae.VaeArgs(

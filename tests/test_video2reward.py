@@ -106,7 +106,7 @@ def test_the_eyes_weights_come_from_a_local_file_or_one_clear_line(tmp_path, mon
 @pytest.fixture
 def drives(tmp_path) -> Path:
     """Bright clips are clean, dark ones are not."""
-    with StoreWriter(tmp_path / "store", source="test", height_px=16, width_px=32) as store:
+    with StoreWriter(tmp_path / "store", source="test", height_px=16, width_px=32, inputs=()) as store:
         for i in range(8):
             score = i / 7
             frames = np.full((49, 16, 32, 3), int(30 + 200 * score), dtype=np.uint8)
@@ -186,6 +186,14 @@ def test_features_of_another_eye_are_refused(tmp_path):
         next(model.eye.parameters()).add_(1.0)
     with pytest.raises(ValueError, match="holds the features of another eye"):
         FeatureCache(tmp_path, model)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", "a\0b"])
+def test_features_stay_in_their_folder(tmp_path, name):
+    cache = FeatureCache(tmp_path / "features", small_model())
+    with pytest.raises(ValueError, match="features: clip_id is .*: give a plain name"):
+        cache(random_clips(1), [name])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["eye.json", "features"]
 
 
 def test_kept_clips_are_decoded_once(drives, monkeypatch):

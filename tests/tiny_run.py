@@ -65,7 +65,7 @@ def write_model(folder: Path) -> Path:
 def write_store(folder: Path, *, num_clips: int, with_waypoints: bool, seed: int) -> Path:
     """Clips of moving noise; paths straight ahead at different speeds."""
     rng = np.random.default_rng(seed)
-    with StoreWriter(folder, source=folder.name, height_px=HEIGHT_PX, width_px=WIDTH_PX) as writer:
+    with StoreWriter(folder, source=folder.name, height_px=HEIGHT_PX, width_px=WIDTH_PX, inputs=()) as writer:
         for n in range(num_clips):
             picture = rng.integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
             distance_m = rng.uniform(2, 12) * 0.5 * np.arange(1, 9)
@@ -91,6 +91,7 @@ def write_stores(root: Path, model: Path) -> Path:
                 torch.zeros(1, *LATENT_SHAPE),
             ),
             fingerprint=vae_fingerprint(model / "vae"),
+            inputs=(),
             height_px=HEIGHT_PX,
             width_px=WIDTH_PX,
         )

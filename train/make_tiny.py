@@ -17,7 +17,7 @@ import tyro
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
 
-from resim.data.files import new_folder
+from resim.data.files import new_folder, require_free
 from resim.entry_point import run
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.simulation.drivers import DRIVERS, POLICIES
@@ -145,7 +145,7 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
         return folder
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
     pipeline = small_pipeline(vae, num_layers=4, num_heads=8, height_px=HEIGHT_PX, width_px=WIDTH_PX)
-    with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
+    with new_folder(folder, kind="model", inputs=[vae_folder], overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
 
@@ -158,7 +158,7 @@ def write_deeper_model(args: TinyArgs, shallow: Path) -> Path:
     pipeline = ReSimPipeline.from_pretrained(shallow)
     pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=6))
     pipeline.register_to_config(guidance_scale=1.0)
-    with new_folder(folder, marker="model_index.json", overwrite=False) as partial:
+    with new_folder(folder, kind="model", inputs=[shallow], overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
 
@@ -168,16 +168,13 @@ def train_stage(args: TinyArgs, name: str, init_from: Path) -> Path:
     folder = args.work_dir / name
     if (folder / "model_index.json").exists():
         return folder
-    resume: tuple[str, ...] = ()
-    if list_checkpoints(folder):
-        resume = ("--resume_from_checkpoint", "latest")
-    elif folder.exists():  # it was stopped before its first checkpoint
-        shutil.rmtree(folder)
+    # Without a checkpoint it was stopped before its first, or it is new.
+    begun = ("--resume_from_checkpoint", "latest") if list_checkpoints(folder) else ("--overwrite",)
     on_the_cpu = () if torch.cuda.is_available() else ("--cpu",)
     python(
         SCRIPTS / "train_world_model.py",
         *(f"tiny_{name}", "--data_root", args.work_dir / "data", "--init_from", init_from),
-        *("--output_dir", folder, "--mixed_precision", args.mixed_precision, *resume),
+        *("--output_dir", folder, "--mixed_precision", args.mixed_precision, *begun),
         *(() if args.stage_steps is None else ("--max_train_steps", args.stage_steps[STAGES.index(name)])),
         launcher=("-m", "accelerate.commands.launch", "--num_processes", "1", *on_the_cpu),
     )
@@ -212,7 +209,7 @@ def export(args: TinyArgs, stage3: Path, judges: dict[str, ModelMixin]) -> None:
     for part in (pipeline.vae, pipeline.transformer, pipeline.trajectory_encoder):
         part.half()
     card = args.output_dir / "README.md"
-    with new_folder(args.output_dir, marker="model_index.json", overwrite=args.overwrite) as partial:
+    with new_folder(args.output_dir, kind="model", inputs=[args.work_dir], overwrite=args.overwrite) as partial:
         pipeline.save_pretrained(partial)
         for name, judge in judges.items():
             judge.half().save_pretrained(partial / name)
@@ -226,8 +223,7 @@ def export(args: TinyArgs, stage3: Path, judges: dict[str, ModelMixin]) -> None:
 
 def make_tiny(args: Annotated[TinyArgs, tyro.conf.arg(name="")]) -> None:
     """All of it, in order."""
-    if args.output_dir.exists() and not args.overwrite:
-        raise FileExistsError(f"{args.output_dir} exists already; pass --overwrite to replace it at the end")
+    require_free(args.output_dir, kind="model", inputs=[args.work_dir], overwrite=args.overwrite)  # export asks late
     simulate(args)
     model = write_initial_model(args, train_vae(args))
     for name in STAGES:

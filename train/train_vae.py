@@ -16,7 +16,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from resim.data.files import new_folder
+from resim.data.files import append_line, new_folder, require_free
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
@@ -165,6 +165,8 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     if vae_folder.exists():
         print(f"{vae_folder} is complete")
         return
+    inputs = [args.store, args.held_out, *([] if args.decoder_of is None else [args.decoder_of])]
+    require_free(vae_folder, kind="model", inputs=inputs, overwrite=False)  # not only when all is trained
     args.output_dir.mkdir(parents=True, exist_ok=True)
     train_frames, held_out = read_frames(args.store), read_frames(args.held_out)[:8]
     torch.manual_seed(args.seed)
@@ -198,7 +200,7 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     if args.decoder_of is None:
         vae = finish(vae.cpu(), train_frames, args)
     log(args, {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)})
-    with new_folder(vae_folder, marker="config.json", overwrite=False) as folder:
+    with new_folder(vae_folder, kind="model", inputs=inputs, overwrite=False) as folder:
         vae.save_pretrained(folder)
 
 
@@ -220,8 +222,7 @@ def restore(
 def log(args: VaeArgs, row: dict[str, float]) -> None:
     """Print a measurement and keep it."""
     print(row)
-    with (args.output_dir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(args.output_dir / "metrics.jsonl", json.dumps(row))
 
 
 def checkpoint(

@@ -99,7 +99,8 @@ def train(
     if config.init_from is not None and model.feature_cache is not None:
         raise ValueError("--feature_cache: it knows the eye before --init_from replaces it; give one of the two")
     cache = None if model.feature_cache is None else FeatureCache(model.feature_cache, network)
-    fit(network, config, make_loss(cache), evaluate)
+    inputs = [Path(path) for path in (model.vit_weights, model.feature_cache) if path is not None]
+    fit(network, config, make_loss(cache), evaluate, inputs)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def prepare(schedule: Schedule, vae: Path) -> None:
                 width_px=data.width_px,
                 seed=seed,
             )
-            with new_folder(folder, marker=INDEX_FILE, overwrite=False) as partial:
+            with new_folder(folder, kind="model", inputs=[vae], overwrite=False) as partial:
                 pipeline.save_pretrained(partial)
 
 
@@ -64,7 +64,7 @@ def remove_poses(model: Path, folder: Path) -> None:
     encoder = TrajectoryEncoder.from_config(old.config, video_width=None)
     encoder.load_state_dict({name: old.state_dict()[name] for name in encoder.state_dict()})
     pipeline.register_modules(trajectory_encoder=encoder)
-    with new_folder(folder, marker=INDEX_FILE, overwrite=False) as partial:
+    with new_folder(folder, kind="model", inputs=[model], overwrite=False) as partial:
         pipeline.save_pretrained(partial)
 
 

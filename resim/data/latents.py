@@ -6,7 +6,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,23 @@ def write_latents(
     fingerprint: str,
     height_px: int,
     width_px: int,
+    inputs: Iterable[Path],
     batch_size: int = 1,
     overwrite: bool = False,
 ) -> Path:
     """Encode every clip of ``store`` at (height_px, width_px) into its ``latents/`` folder, whole or not at all.
 
-    ``encode`` gets up to ``batch_size`` clips at once. Raises FileExistsError where there are latents and not
-    ``overwrite``, ValueError for a batch without clips.
+    ``encode`` gets up to ``batch_size`` clips at once; ``inputs`` is what it was made from, such as the VAE. Raises
+    FileExistsError where there are latents and not ``overwrite``, and as ``files.new_folder``; ValueError for a batch
+    without clips.
     """
     if batch_size < 1:
         raise ValueError(f"--batch_size {batch_size}: at least 1")
     final = store.path / LATENTS_FOLDER
+    shards = [store.path / name for name in store.shards]
     meta = {"vae": fingerprint, "height_px": height_px, "width_px": width_px}
     with (
-        new_folder(final, marker=INDEX_NAME, overwrite=overwrite) as folder,
+        new_folder(final, kind="latents", inputs=(*inputs, *shards), overwrite=overwrite) as folder,
         tqdm(total=len(store), desc=f"encode {store.path.name}", unit="clip") as progress,
     ):
         for shard, indices in store.clips_of.items():

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from resim.data.checks import validate_waypoints
-from resim.data.files import new_folder, sha256_of
+from resim.data.files import new_folder, require_inside, require_plain_name, sha256_of
 from resim.data.video import Frames, VideoWriter, open_video, read_clip, resize_and_crop
 from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, NUM_WAYPOINTS, Clip, Infractions, command_of
 from resim.datatypes.geometry import Camera
@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 CLIPS_PER_SHARD = 32  # opening a shard costs time for each frame that it holds
 INDEX_NAME = "index.parquet"
 META_KEY = b"resim_store"
+PLAIN_NAMES = ("clip_id", "scene_id", "source")  # caches and videos are named after them
 POSE_SHAPES = {
     "waypoints": (NUM_WAYPOINTS, 3),
     "executed_waypoints": (NUM_WAYPOINTS, 3),
@@ -53,13 +54,24 @@ INDEX_SCHEMA = pa.schema(
 class StoreWriter:
     """Writes a store beside ``path`` and renames it into place when the ``with`` block ends without error.
 
-    On entry raises FileExistsError for an existing ``path`` without ``overwrite``, and with it where that is no store.
+    ``inputs`` is every file and folder that the clips are made from. On entry raises as ``files.new_folder``: for an
+    existing ``path`` without ``overwrite``, and with it where that is no store of ours or holds one of ``inputs``.
+    Raises ValueError for a ``source`` that is no plain name.
     """
 
     def __init__(
-        self, path: Path | str, *, source: str, height_px: int, width_px: int, overwrite: bool = False, crf: int = 10
+        self,
+        path: Path | str,
+        *,
+        source: str,
+        height_px: int,
+        width_px: int,
+        inputs: Iterable[Path],
+        overwrite: bool = False,
+        crf: int = 10,
     ) -> None:
-        self.path = Path(path)
+        require_plain_name(source, what=f"{path}: source")
+        self.path, self.inputs = Path(path), tuple(inputs)
         self.source, self.height_px, self.width_px, self.crf = source, height_px, width_px, crf
         self.overwrite = overwrite
         self._rows: list[dict[str, Any]] = []
@@ -68,7 +80,8 @@ class StoreWriter:
 
     def __enter__(self) -> "StoreWriter":
         self._folder = ExitStack()
-        self._partial = self._folder.enter_context(new_folder(self.path, marker=INDEX_NAME, overwrite=self.overwrite))
+        folder = new_folder(self.path, kind="store of clips", inputs=self.inputs, overwrite=self.overwrite)
+        self._partial = self._folder.enter_context(folder)
         (self._partial / "shards").mkdir()
         return self
 
@@ -89,8 +102,11 @@ class StoreWriter:
         """Append one clip: 49 frames uint8 (H, W, 3) RGB of the store's size, and what is known about it.
 
         ``command`` follows from ``waypoints`` when it is not given. Raises ValueError, naming the clip, for a repeated
-        id, the wrong number or size of frames, implausible waypoints, or a camera of another size.
+        id, ids that are no plain names, the wrong number or size of frames, implausible waypoints, or a camera of
+        another size.
         """
+        require_plain_name(clip_id, what=f"{self.path}: clip_id")
+        require_plain_name(scene_id, what=f"{self.path}: scene_id of clip {clip_id}")
         if clip_id in self._ids:
             raise ValueError(f"{self.path}: clip {clip_id} was added already; ids must differ")
         poses = {"executed_waypoints": executed_waypoints, "history_poses": history_poses}
@@ -187,7 +203,8 @@ class ClipStore:
     """A store opened for reading: ``clips`` in the order they were added, frames and cached latents by their index.
 
     ``fingerprint`` is the sha256 of the index, which holds the shards' hashes, so it stands for the whole content.
-    Raises FileNotFoundError for a missing store or shard, ValueError for another schema version or size of a shard.
+    Raises FileNotFoundError for a missing store or shard, ValueError for another schema version or size of a shard, and
+    for a name in the index that leads out of the store.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -208,7 +225,9 @@ class ClipStore:
         self.height_px, self.width_px = int(meta["height_px"]), int(meta["width_px"])
         self.shards: dict[str, dict[str, Any]] = meta["shards"]
         self.fingerprint = sha256_of(index_file)
-        self.clips = [_clip_from_row(row) for row in table.to_pylist()]
+        rows = table.to_pylist()
+        self._require_safe_names(rows)
+        self.clips = [_clip_from_row(row) for row in rows]
         self.clips_of: dict[str, list[int]] = {name: [] for name in self.shards}  # indices of each shard's clips
         for index, clip in enumerate(self.clips):
             self.clips_of[clip.video].append(index)
@@ -218,6 +237,19 @@ class ClipStore:
                 raise FileNotFoundError(f"{file}: shard is missing; copy or make the store again")
             if file.stat().st_size != shard["bytes"]:
                 raise ValueError(f"{file}: {file.stat().st_size} bytes, the index says {shard['bytes']}; copy it again")
+
+    def _require_safe_names(self, rows: Iterable[dict[str, Any]]) -> None:
+        index_file = self.path / INDEX_NAME
+        for name in self.shards:
+            require_inside(self.path, name, what=f"{index_file}: shard")
+        for number, row in enumerate(rows):
+            for field in PLAIN_NAMES:
+                require_plain_name(row[field], what=f"{index_file}: {field} of row {number}")
+            if row["video"] not in self.shards:
+                raise ValueError(
+                    f"{index_file}: video of row {number} is {row['video']!r}, which is no shard of it; "
+                    "copy or make the store again"
+                )
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -1,5 +1,6 @@
 """What a generation starts from: a clip of a store, or any video, and the paths that people name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ class Start:
     truth: Frames | None
     camera: Camera
     camera_assumed: bool
+
+
+def files_read(args: StartArgs, waypoints: Iterable[str]) -> list[Path]:
+    """The store, video and files of ``waypoints`` that a command reads, for ``files.new_folder``."""
+    stores = [] if args.clip is None else [Path(args.clip.rpartition(":")[0])]
+    videos = [] if args.video is None else [args.video]
+    return [*stores, *videos, *(Path(value) for value in waypoints if is_file_name(value))]
+
+
+def is_file_name(waypoints: str) -> bool:
+    """Whether a value of --waypoints is a file, not the name of a path."""
+    return bool(Path(waypoints).suffix)
 
 
 def find_clip(args: StartArgs) -> tuple[ClipStore, int] | None:
@@ -83,7 +96,7 @@ def speed_at_start(args: StartArgs, clip: Clip | None) -> float | None:
 
 def read_path(value: str, clip: Clip | None, speed_mps: float | None) -> Waypoints:
     """The path that ``value`` names: a JSON or CSV file, 'recorded', or a manoeuvre begun at ``speed_mps``."""
-    if Path(value).suffix:
+    if is_file_name(value):
         return load_waypoints(value)
     if value == RECORDED:
         if clip is None or clip.waypoints is None:

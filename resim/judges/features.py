@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from resim.data.files import require_plain_name, write_aside
 from resim.judges.video2reward import Video2Reward
 
 EYE_FILE = "eye.json"
@@ -37,13 +38,14 @@ class FeatureCache:
         found, eye = eye_fingerprint(model), folder / EYE_FILE
         if eye.is_file() and json.loads(eye.read_text()) != found:
             raise ValueError(f"{folder} holds the features of another eye ({eye}): give another folder or remove it")
-        eye.write_text(json.dumps(found))
+        write_aside(eye, json.dumps(found))
 
     @torch.no_grad()
     def __call__(self, frames_BTCHW: torch.Tensor, clip_id: Sequence[str]) -> torch.Tensor:
-        """Features (B, 9, N, D) of clips, from disk or computed now."""
+        """Features (B, 9, N, D) of clips, from disk or computed now. Raises ValueError for an id that is no name."""
         rows = []
         for frames, name in zip(frames_BTCHW, clip_id, strict=True):
+            require_plain_name(name, what=f"{self.folder}: clip_id")
             file = self.folder / f"{name}.safetensors"
             if not file.is_file():
                 features = self.model.features(frames[None].to(self.model.device))[0].half().cpu().contiguous()

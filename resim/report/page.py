@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from resim.data.files import write_aside
 from resim.data.video import open_video
 
 STYLE = """
@@ -83,7 +84,7 @@ class Report:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
             f"<style>{STYLE}</style></head><body>{''.join(self._parts)}</body></html>"
         )
-        _write_aside(path, page)
+        write_aside(path, page)
 
     def _figure(self, content: str, caption: str) -> None:
         self._parts.append(f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>")
@@ -91,7 +92,7 @@ class Report:
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write JSON that any reader accepts: a NaN or infinite number raises ValueError, nothing is half-written."""
-    _write_aside(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_aside(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def line_plot(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str) -> Figure:
@@ -127,9 +128,3 @@ def _cell(value: object) -> str:
 
 def _data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _write_aside(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

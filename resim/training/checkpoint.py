@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +26,24 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from resim.data.files import sha256_of
+from resim.data.files import (
+    MARKER_FILE,
+    UNFINISHED,
+    kind_of,
+    mark,
+    new_folder,
+    partial_folder,
+    partial_of,
+    require_own,
+    sha256_of,
+    write_aside,
+)
 from resim.training.config import TrainConfig, flatten
 from resim.training.run import TrainingRun, averaged_weights
 from resim.world_model.lora import has_lora, save_lora, without_lora
 from resim.world_model.pipeline import LORA_FOLDER, ReSimPipeline
 
+RUN_KIND, CHECKPOINT_KIND = "training run", "checkpoint"
 CONFIG_FILE = "train_config.json"
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "model_index.json"
@@ -66,22 +79,41 @@ def prepare_output_dir(config: TrainConfig) -> None:
     """Make ``output_dir`` for a new run; a resumed run goes on in its own. Only the main process calls this.
 
     Raises FileExistsError when output_dir holds something and neither --overwrite nor --resume_from_checkpoint is
-    given, or when it holds no training run; ValueError when both flags are given, or --overwrite would delete the
-    model to start from.
+    given, or something that this program did not write would be in the way; ValueError when both flags are given, or
+    --overwrite would delete the model to start from or a store.
     """
     out = config.output_dir
     if config.resume_from_checkpoint is not None:
         if config.overwrite:
             raise ValueError("--overwrite and --resume_from_checkpoint exclude each other")
+        require_nothing_in_the_way(config)
     elif out.exists() and any(out.iterdir()):
         if not config.overwrite:
             raise FileExistsError(f"{out} exists: give --overwrite to delete it, or --resume_from_checkpoint latest")
-        if not (out / CONFIG_FILE).is_file():
-            raise FileExistsError(f"{out} holds no {CONFIG_FILE}, so it is no training run; it will not be overwritten")
-        if config.init_from.resolve().is_relative_to(out.resolve()):
-            raise ValueError(f"--overwrite would delete the model to start from, {config.init_from}")
+        entries = (*config.data.entries, *config.data.validation_entries)
+        stores = [config.data.data_root / entry.store for entry in entries]
+        require_own(out, kind=RUN_KIND, inputs=[config.init_from, *stores])
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
+
+
+def require_nothing_in_the_way(config: TrainConfig) -> None:
+    """Raise FileExistsError for what a resumed run would have to delete and is not its own.
+
+    Asked at the start, since the run itself would ask at its next checkpoint or at its end.
+    """
+    out, checkpoint = config.output_dir, find_checkpoint(config)
+    assert checkpoint is not None  # it was asked for
+    if out.exists() and any(out.iterdir()) and checkpoint.parent.resolve() != out.resolve():
+        raise FileExistsError(
+            f"{out} holds something else than the run of {checkpoint}: give --output_dir {checkpoint.parent} to go on "
+            "there, or a new folder"
+        )
+    for partial in (*out.glob("checkpoint-*.partial"), *out.glob("model.partial")):
+        require_own(partial, kind=UNFINISHED, inputs=[checkpoint])
+    for later in list_checkpoints(out):
+        if later.name > checkpoint.name:
+            require_own(later, kind=CHECKPOINT_KIND, inputs=())
 
 
 def find_checkpoint(config: TrainConfig) -> Path | None:
@@ -114,31 +146,31 @@ def save_checkpoint(run: TrainingRun, step: int) -> Path:
     config, accelerator = run.config, run.accelerator
     progress = Progress(step=step, samples=step * config.global_batch_size, num_processes=accelerator.num_processes)
     final = config.output_dir / f"checkpoint-{step:06d}"
-    partial = final.with_suffix(".partial")
-    if accelerator.is_main_process and partial.exists():
-        shutil.rmtree(partial)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial / STATE_FOLDER), safe_serialization=True)
+    folder: AbstractContextManager[Path] = nullcontext(partial_of(final))
     if accelerator.is_main_process:
-        save_average(run.ema, partial / STATE_FOLDER)
-        with averaged_weights(run.ema, run.parameters):
-            # The newest, because checkpoints_total_limit deletes the one that was resumed.
-            save_model(run.pipeline, partial, [run.model_folder, *list_checkpoints(config.output_dir)][-1])
-        write_json(partial / STATE_FOLDER / PROGRESS_FILE, asdict(progress))
-        write_json(partial / CONFIG_FILE, describe(config, run.data_fingerprints))
-        write_manifest(partial)
-        if final.exists():  # of an interrupted run that this one was resumed before
-            shutil.rmtree(final)
-        partial.rename(final)
-        if config.checkpoints_total_limit is not None:
-            for old in list_checkpoints(config.output_dir)[: -config.checkpoints_total_limit]:
+        # Overwritten is what an interrupted run left that this one was resumed before.
+        folder = new_folder(final, kind=CHECKPOINT_KIND, inputs=[run.model_folder], overwrite=True)
+    with folder as partial:
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial / STATE_FOLDER), safe_serialization=True)
+        if accelerator.is_main_process:
+            save_average(run.ema, partial / STATE_FOLDER)
+            with averaged_weights(run.ema, run.parameters):
+                # The newest, because checkpoints_total_limit deletes the one that was resumed.
+                save_model(run.pipeline, partial, [run.model_folder, *list_checkpoints(config.output_dir)][-1])
+            write_json(partial / STATE_FOLDER / PROGRESS_FILE, asdict(progress))
+            write_json(partial / CONFIG_FILE, describe(config, run.data_fingerprints))
+            write_manifest(partial)
+    if accelerator.is_main_process and config.checkpoints_total_limit is not None:
+        for old in list_checkpoints(config.output_dir)[: -config.checkpoints_total_limit]:
+            if kind_of(old) == CHECKPOINT_KIND:
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return final
 
 
 def save_model(pipeline: ReSimPipeline, folder: Path, model_folder: Path) -> None:
-    """Write what ``ReSimPipeline.from_pretrained`` reads; the frozen parts are hard links, since T5 has 9 GB."""
+    """Write what ``ReSimPipeline.from_pretrained`` reads; the frozen parts come from ``model_folder``."""
     transformer = pipeline.transformer
     if has_lora(transformer):
         save_lora(transformer, folder / LORA_FOLDER)
@@ -147,13 +179,14 @@ def save_model(pipeline: ReSimPipeline, folder: Path, model_folder: Path) -> Non
     pipeline.trajectory_encoder.save_pretrained(folder / "trajectory_encoder", safe_serialization=True)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     for part in FROZEN_PARTS:
-        link_tree(model_folder / part, folder / part)
+        copy_part(model_folder / part, folder / part)
     pipeline.save_config(folder)
 
 
 def write_run_config(run: TrainingRun) -> None:
-    """Write train_config.json into output_dir when the run begins: it also marks the folder as a run's."""
+    """Write train_config.json into output_dir when the run begins, and mark the folder as a run's."""
     if run.accelerator.is_main_process:
+        mark(run.config.output_dir, RUN_KIND)
         write_json(run.config.output_dir / CONFIG_FILE, describe(run.config, run.data_fingerprints))
 
 
@@ -231,45 +264,51 @@ def load_average(ema: EMAModel, folder: Path, device: torch.device) -> None:
 
 def publish(checkpoint: Path, output_dir: Path) -> None:
     """Put the model of ``checkpoint`` into ``output_dir`` itself; its index comes last and makes it complete."""
-    aside = output_dir / "model.partial"
-    if aside.exists():
-        shutil.rmtree(aside)
-    for entry in sorted(checkpoint.iterdir()):
-        if entry.is_dir() and entry.name != STATE_FOLDER:
-            link_tree(entry, aside / entry.name)
-        elif entry.name in (CONFIG_FILE, INDEX_FILE):
-            link_or_copy(entry, aside / entry.name)
-    write_manifest(aside)
-    (output_dir / INDEX_FILE).unlink(missing_ok=True)
-    for entry in sorted(aside.iterdir(), key=lambda path: path.name == INDEX_FILE):
-        if (output_dir / entry.name).is_dir():
-            shutil.rmtree(output_dir / entry.name)
-        entry.replace(output_dir / entry.name)
-    aside.rmdir()
+    with partial_folder(output_dir / "model", inputs=[checkpoint]) as aside:
+        for entry in sorted(checkpoint.iterdir()):
+            if entry.is_dir() and entry.name != STATE_FOLDER:
+                copy_part(entry, aside / entry.name)
+            elif entry.name in (CONFIG_FILE, INDEX_FILE):
+                shutil.copyfile(entry, aside / entry.name)
+        write_manifest(aside)
+        (output_dir / INDEX_FILE).unlink(missing_ok=True)
+        entries = [path for path in aside.iterdir() if path.name != MARKER_FILE]  # output_dir has its own
+        for entry in sorted(entries, key=lambda path: path.name == INDEX_FILE):
+            if (output_dir / entry.name).is_dir():
+                shutil.rmtree(output_dir / entry.name)
+            entry.replace(output_dir / entry.name)
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Hard-link (where the file systems differ: copy) a folder of files."""
+def copy_part(source: Path, target: Path) -> None:
+    """Copy a folder of a model's files, so that writing to a copy leaves the original alone.
+
+    Only the weights of FROZEN_PARTS are hard links: T5 has 9 GB, and nothing rewrites them.
+    """
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist: the model folder is incomplete")
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        link_or_copy(file, target / file.relative_to(source))
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.name in FROZEN_PARTS and file.suffix == ".safetensors":
+            link_or_copy(file, place)
+        else:
+            shutil.copyfile(file, place)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link one file, or copy it to another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Hard-link one file, or copy it where the file system has no such link. Raises OSError when the disk is full."""
     try:
         os.link(source.resolve(), target)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        shutil.copy2(source, target)
+        shutil.copyfile(source, target)
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the sha256 of every file in ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE)
+    """Write the sha256 of every file in ``folder`` but the marker, which changes when the folder takes its name."""
+    left_out = (MANIFEST_FILE, MARKER_FILE)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
     write_json(folder / MANIFEST_FILE, {path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
 
 
@@ -286,5 +325,5 @@ def verify_manifest(folder: Path) -> None:
 
 
 def write_json(file: Path, value: dict[str, Any]) -> None:
-    """Write indented JSON."""
-    file.write_text(json.dumps(value, indent=2) + "\n")
+    """Write indented JSON; a checkpoint that an earlier release linked to ``file`` keeps its own."""
+    write_aside(file, json.dumps(value, indent=2) + "\n")

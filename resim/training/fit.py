@@ -1,7 +1,7 @@
 """The loop for the models that judge (inverse dynamics, Video2Reward): supervised, on one device, resumable."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from resim.data.drives import DriveData, Drives, collate_drives
-from resim.data.files import new_folder
+from resim.data.files import append_line, new_folder, require_free
 from resim.data.mixture import RankBatchSampler
 from resim.training.config import OptimConfig, flatten
 from resim.training.steps import learning_rate_at, make_optimizer, require_finite_norm
@@ -95,12 +95,18 @@ Loss = Callable[[torch.nn.Module, Drives, torch.Generator], torch.Tensor]
 Evaluate = Callable[[torch.nn.Module, list[Drives]], dict[str, float]]
 
 
-def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) -> dict[str, float]:
+def fit(
+    model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate, inputs: Iterable[Path] = ()
+) -> dict[str, float]:
     """Train ``model``, or continue, and write it to ``output_dir/model``; returns the last held-out measurement.
 
-    Raises FloatingPointError before the optimizer step where the gradients are not finite, ValueError where the run in
-    ``output_dir`` was made with other settings.
+    ``inputs`` is what the command reads beside what ``config`` names. Raises FloatingPointError before the optimizer
+    step where the gradients are not finite, ValueError where the run in ``output_dir`` was made with other settings,
+    FileExistsError for a ``model`` that this program did not write.
     """
+    inputs = [*config.stores, config.held_out, *([] if config.init_from is None else [config.init_from]), *inputs]
+    model_folder = config.output_dir / MODEL_FOLDER
+    require_free(model_folder, kind="model", inputs=inputs, overwrite=True)  # not only when all is trained
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     if config.init_from is not None:
         load_trained(model, config.init_from)
@@ -141,7 +147,7 @@ def fit(model: ModelMixin, config: FitConfig, loss: Loss, evaluate: Evaluate) ->
             found = measure(model, held_out, evaluate)
             log(config, {"step": done, "loss": value.item(), **found})
             checkpoint(config.output_dir / STATE_FILE, model, optimizer, settings, done)
-    with new_folder(config.output_dir / MODEL_FOLDER, marker="config.json", overwrite=True) as folder:
+    with new_folder(model_folder, kind="model", inputs=inputs, overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
     return found
 
@@ -184,8 +190,7 @@ def measure(model: torch.nn.Module, held_out: list[Drives], evaluate: Evaluate) 
 def log(config: FitConfig, row: dict[str, float]) -> None:
     """Print a measurement and keep it in metrics.jsonl."""
     print(row, flush=True)
-    with (config.output_dir / METRICS_FILE).open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(config.output_dir / METRICS_FILE, json.dumps(row))
 
 
 def what_weights_depend_on(model: ModelMixin, config: FitConfig, data: DriveData) -> dict[str, str]:

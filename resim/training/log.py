@@ -1,7 +1,6 @@
 """The log of a training run: one row per interval in metrics.jsonl, the same numbers in tensorboard."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from resim.data.files import write_aside
 from resim.training.run import TrainingRun
 
 METRICS_FILE = "metrics.jsonl"
@@ -102,9 +102,7 @@ def drop_rows_after(file: Path, step: int) -> None:
     if not file.is_file():
         return
     kept = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
-    aside = file.with_suffix(".partial")
-    aside.write_text("".join(line + "\n" for line in kept))
-    os.replace(aside, file)
+    write_aside(file, "".join(line + "\n" for line in kept))  # a file of its own, which write() may append to
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

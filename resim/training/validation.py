@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from resim.data.batch import Batch
+from resim.data.files import require_plain_name
 from resim.data.mixture import TrainingData
 from resim.data.video import write_video
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
@@ -56,7 +57,10 @@ def validation_losses(
 def write_validation_videos(
     pipeline: ReSimPipeline, data: TrainingData, config: ValidationConfig, folder: Path, step: int
 ) -> list[Path]:
-    """Sample the first held-out clips with fixed seeds and write truth and generated future side by side as mp4."""
+    """Sample the first held-out clips with fixed seeds and write truth and generated future side by side as mp4.
+
+    Raises ValueError for a mixture entry whose name cannot be part of a file's name.
+    """
     files = []
     pipeline.text_encoder.to(pipeline.vae.device)  # it waits on the CPU while training
     for n in range(config.num_validation_videos):
@@ -64,6 +68,7 @@ def write_validation_videos(
         store = data.stores[entry]
         truth = store.read_frames(int(index), data.height_px, data.width_px)
         sample = data[n]
+        require_plain_name(sample.source, what="name of a mixture entry")  # the clip's id was checked by its store
         output = pipeline(
             truth[:NUM_HISTORY_FRAMES],
             sample.waypoints.numpy() if sample.has_waypoints else None,

@@ -11,7 +11,7 @@ from resim.report.demo import Stage
 from resim.training.log import read_metrics
 from resim.training.presets.command_line import PRESETS
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run_command(*words: object) -> None:
