@@ -11,7 +11,7 @@ import cv2
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.scene import Look, Scene
 from resim.entry_point import run
-from resim.simulation.generator.generate import MAPS, generate_scenario
+from resim.simulation.generator.generate import MAPS, generate_scene
 from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 
@@ -33,8 +33,8 @@ def main(clips: int = 3, seed: int = 0) -> None:
     rows = []
     for kind in MAPS:
         looks = [Look(i % len(Look)) for i in range(clips)]
-        scenarios = [generate_scenario(seed + i, kind=kind, look=look) for i, look in enumerate(looks)]
-        scenes = [drive(scenario, "expert").scene for scenario in scenarios]
+        made = [generate_scene(seed + i, kind=kind, look=look) for i, look in enumerate(looks)]
+        scenes = [drive(scene, "expert").scene for scene in made]
         rows.append([frames_per_second(scenes, h, w) for h, w in SIZES_PX])
         print(f"| {kind} | " + " | ".join(f"{fps:.0f}" for fps in rows[-1]) + " |", flush=True)
     print("| mean | " + " | ".join(f"{sum(column) / len(rows):.0f}" for column in zip(*rows, strict=True)) + " |")

@@ -14,7 +14,7 @@ from resim.imagination.futures import Precision, Waypoints, load_pipeline, model
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
 from resim.imagination.scoring import score
 from resim.judges.load import load_video2reward
-from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import drive
 
@@ -41,7 +41,7 @@ def main(
     pipe = load_pipeline(model, dtype)
     pipe.set_progress_bar_config(disable=True)
     reward_model = load_video2reward(model / "video2reward").to(pipe.device)
-    truth = paint_clip(drive(generate_scenario(seed), "expert").scene, simulation_camera(*model_size_px(pipe)))
+    truth = paint_clip(drive(generate_scene(seed), "expert").scene, simulation_camera(*model_size_px(pipe)))
     print("| candidates | seeds | steps | seconds |")
     print("|---|---|---|---|")
     for num_seeds in (1, 2):

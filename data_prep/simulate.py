@@ -17,10 +17,10 @@ from tqdm import tqdm
 from resim.data.store import StoreWriter
 from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.simulation.drivers import DRIVERS, POLICIES
-from resim.simulation.generator.generate import generate_scenario
-from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import drive
+from resim.simulation.drivers import DRIVERS, POLICIES, Driver
+from resim.simulation.generator.generate import generate_scene
+from resim.simulation.painter.painter import Painter
+from resim.simulation.simulate import Simulation
 
 DRIVER_STREAM = 1  # keeps the choice of drivers apart from the other draws made from a scene's seed
 
@@ -67,12 +67,13 @@ def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([scene_seed, DRIVER_STREAM])
     names = list(dict.fromkeys(rng.permutation(args.drivers).tolist()))[: args.drivers_per_scene]
-    scenario = generate_scenario(scene_seed, simple=args.simple)
+    scene = generate_scene(scene_seed, simple=args.simple)
     camera = simulation_camera(args.height, args.width)
+    simulation, painter = Simulation(scene), Painter(scene, camera)
     clips = []
     for name in names:
-        result = drive(scenario, name, seed=scene_seed)
-        fields: dict[str, Any] = {"clip_id": f"{scenario.scene_id}-{name}", "scene_id": scenario.scene_id}
+        result = simulation.drive(Driver(name, seed=scene_seed), name)
+        fields: dict[str, Any] = {"clip_id": f"{scene.scene_id}-{name}", "scene_id": scene.scene_id}
         if not args.without_waypoints:
             fields |= {
                 "driver": name,
@@ -81,7 +82,7 @@ def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
                 "history_poses": result.history_poses,
                 "infractions": result.infractions,
             }
-        clips.append(PaintedClip(paint_clip(result.scene, camera), fields | {"camera": camera}))
+        clips.append(PaintedClip(painter.paint_log(result.scene), fields | {"camera": camera}))
     return clips
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from resim.data.files import new_folder
 from resim.data.video import write_video
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
 from resim.gates.closed_loop import ClosedLoop, drift_rows, imagine_rounds, measure_drive
@@ -19,9 +19,10 @@ from resim.imagination.futures import Precision, load_pipeline, model_size_px
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.report.closed_loop import compare_rounds, report_closed_loop
 from resim.report.page import Report, write_json
-from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.drivers import Driver
+from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import LongDrive, drive_rounds
+from resim.simulation.simulate import Drive, Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +59,15 @@ class ClosedLoopArgs:
     overwrite: bool = False
 
 
-def simulate(args: ClosedLoopArgs) -> list[LongDrive]:
+def simulate(args: ClosedLoopArgs) -> list[Drive]:
     """Every policy's drive in every scene. Raises ValueError for an unknown policy and for numbers out of range."""
-    if args.num_scenes < 1 or not args.policies:
-        raise ValueError("--num_scenes starts at 1, and --policies takes at least one name")
+    if min(args.num_scenes, args.num_rounds) < 1 or not args.policies:
+        raise ValueError("--num_scenes and --num_rounds start at 1, and --policies takes at least one name")
+    num_steps = NUM_HISTORY_FRAMES + args.num_rounds * NUM_FUTURE_FRAMES
     drives = []
     for seed in range(args.first_seed, args.first_seed + args.num_scenes):
-        scenario = generate_scenario(seed, simple=args.simple)
-        drives += [drive_rounds(scenario, policy, args.num_rounds, seed=seed) for policy in args.policies]
+        simulation = Simulation(generate_scene(seed, simple=args.simple, num_steps=num_steps))
+        drives += [simulation.drive(Driver(policy, seed=seed), policy) for policy in args.policies]
     return drives
 
 
@@ -98,7 +100,7 @@ def closed_loop(args: Annotated[ClosedLoopArgs, tyro.conf.arg(name="")]) -> None
             generated = imagine_rounds(
                 pipe,
                 simulated[:NUM_HISTORY_FRAMES],
-                done.waypoints,
+                done.rounds_R83,
                 seed=args.seed,
                 num_inference_steps=args.num_inference_steps,
                 guidance_scale=args.guidance_scale,

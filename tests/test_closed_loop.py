@@ -12,7 +12,7 @@ from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
 from resim.datatypes.clip import NUM_FRAMES
 from resim.datatypes.geometry import from_frame, simulation_camera, to_frame
-from resim.datatypes.scene import TrackKind
+from resim.datatypes.scene import Scenery, Track, TrackKind
 from resim.gates.closed_loop import (
     MEASURES,
     WORLDS,
@@ -23,60 +23,40 @@ from resim.gates.closed_loop import (
     sharpness_grey_levels,
 )
 from resim.report.closed_loop import compare_rounds
-from resim.simulation.generator import generate
-from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
-from resim.simulation.scenario import MAX_STEPS, Agent
-from resim.simulation.simulate import drive, drive_rounds
+from resim.simulation.simulate import drive, ego_route
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "closed_loop.py"
 HEIGHT_PX, WIDTH_PX = 64, 96  # what the tiny pipeline is made for
 
 
+def of_rounds(seed, num_rounds, **options):
+    return generate_scene(seed, num_steps=9 + 40 * num_rounds, **options)
+
+
 @pytest.fixture(scope="module")
 def two_rounds():
-    done = drive_rounds(generate_scenario(31), "expert", 2)
+    done = drive(of_rounds(31, 2), "expert")
     return done, paint_clip(done.scene, simulation_camera(HEIGHT_PX, WIDTH_PX))
 
 
 @pytest.mark.parametrize("driver", ["expert", "rear_end"])
-def test_one_round_is_drive(driver):
-    scenario = generate_scenario(30, kind="intersection")
-    one, known = drive_rounds(scenario, driver, 1, seed=4), drive(scenario, driver, seed=4)
-    np.testing.assert_array_equal(one.waypoints, known.waypoints[None])
-    assert one.infractions == known.infractions
-    longer = drive_rounds(scenario, driver, 4, seed=4).scene
-    assert one.scene.num_steps == NUM_FRAMES and longer.num_steps == MAX_STEPS == 169
-    for a, b, c in zip(one.scene.tracks, known.scene.tracks, longer.tracks, strict=True):
-        np.testing.assert_array_equal(a.poses, b.poses)
-        np.testing.assert_array_equal(a.poses, c.poses[:NUM_FRAMES])
-        np.testing.assert_array_equal(a.valid, b.valid)
-    for a, b, c in zip(one.scene.lights, known.scene.lights, longer.lights, strict=True):
-        np.testing.assert_array_equal(a.states, b.states)
-        np.testing.assert_array_equal(a.states, c.states[:NUM_FRAMES])
-        assert len(c.states) == MAX_STEPS
-
-
-def test_a_longer_schedule_of_the_lights_moves_nothing_else(monkeypatch):
-    for seed in range(8):
-        long = generate_scenario(seed, kind="intersection")
-        with monkeypatch.context() as changed:
-            changed.setattr(generate, "MAX_STEPS", NUM_FRAMES)
-            short = generate_scenario(seed, kind="intersection")
-        assert long.light_states.shape[1] == MAX_STEPS and short.light_states.shape[1] == NUM_FRAMES
-        np.testing.assert_array_equal(long.light_states[:, :NUM_FRAMES], short.light_states)
-        np.testing.assert_array_equal(long.ego_state, short.ego_state)
-        assert [(a.kind, a.along_m, a.speed_mps) for a in long.agents] == [
-            (a.kind, a.along_m, a.speed_mps) for a in short.agents
-        ]
-        assert [tree.height_m for tree in long.trees] == [tree.height_m for tree in short.trees]
+def test_longer_drives_begin_as_shorter_ones(driver):
+    one, four = (drive(of_rounds(30, n, kind="intersection"), driver, seed=4) for n in (1, 4))
+    np.testing.assert_array_equal(one.rounds_R83, four.rounds_R83[:1])
+    assert one.scene.num_steps == NUM_FRAMES and four.scene.num_steps == 169
+    for a, b in zip(one.scene.tracks, four.scene.tracks, strict=True):
+        np.testing.assert_array_equal(a.poses, b.poses[:NUM_FRAMES])
+        np.testing.assert_array_equal(a.valid, b.valid[:NUM_FRAMES])
+    np.testing.assert_array_equal(one.scene.light_states, four.scene.light_states[:, :NUM_FRAMES])
 
 
 def test_every_round_commands_what_the_ego_drives_in_it():
-    done = drive_rounds(generate_scenario(31), "expert", 3)
-    assert not done.infractions.collision and done.waypoints.shape == (3, 8, 3)
+    done = drive(of_rounds(31, 3), "expert")
+    assert not done.infractions.collision and done.rounds_R83.shape == (3, 8, 3)
     poses = done.scene.ego_axle_poses()
-    for r, waypoints in enumerate(done.waypoints):
+    for r, waypoints in enumerate(done.rounds_R83):
         now = 8 + 40 * r
         np.testing.assert_allclose(waypoints, to_frame(poses[now + 5 : now + 41 : 5], poses[now]), atol=1e-4)
         if r < 2:  # the next round begins where this one ends
@@ -85,21 +65,17 @@ def test_every_round_commands_what_the_ego_drives_in_it():
 
 
 def test_after_a_collision_every_round_commands_standing_still():
-    scenario = generate_scenario(2, kind="straight")
-    pose = scenario.ego_path.pose_at(scenario.ego_along_m + 35.0)
-    wall = Agent(kind=TrackKind.VEHICLE, length_m=4.0, width_m=8.0, height_m=2.0, pose=pose)
-    scenario = replace(scenario, agents=(wall,), trees=(), buildings=())
-    done = drive_rounds(scenario, "rear_end", 3)
+    scene = of_rounds(2, 3, kind="straight")
+    route, steps = ego_route(scene), scene.num_steps
+    wall = Track(
+        track_id=0, kind=TrackKind.VEHICLE, length_m=4.0, width_m=8.0, height_m=2.0,
+        poses=np.tile(route.pose_at(route.find(scene.ego.poses[0]) + 35.0), (steps, 1)),
+        velocity_mps=np.zeros((steps, 2)), valid=np.ones(steps, bool),
+    )  # fmt: skip
+    done = drive(replace(scene, tracks=(wall, scene.ego), ego_index=1, scenery=Scenery()), "rear_end")
     assert done.infractions.collision and done.infractions.score == pytest.approx(0.6)
-    np.testing.assert_array_equal(done.waypoints[0], drive(scenario, "rear_end").waypoints)  # as if nothing were hit
-    assert np.ptp(done.scene.ego.poses[48:], axis=0).max() == 0.0 and done.waypoints[0, -1, 0] > 40.0
-    np.testing.assert_array_equal(done.waypoints[1:], 0.0)
-
-
-@pytest.mark.parametrize("num_rounds", [0, 5])
-def test_numbers_of_rounds_out_of_range(num_rounds):
-    with pytest.raises(ValueError, match=f"num_rounds must be 1 to 4, got {num_rounds}"):
-        drive_rounds(generate_scenario(0), "expert", num_rounds)
+    assert np.ptp(done.scene.ego.poses[48:], axis=0).max() == 0.0 and done.waypoints[-1, 0] > 40.0
+    np.testing.assert_array_equal(done.rounds_R83[1:], 0.0)
 
 
 def test_clips_of_neighbouring_rounds_share_nine_frames(two_rounds):
@@ -143,13 +119,13 @@ def test_only_the_round_that_was_changed_is_measured_as_changed(two_rounds):
 def test_rounds_are_imagined_from_the_generated_frames_of_the_round_before(two_rounds):
     done, video = two_rounds
     pipe, flags = tiny_pipeline(), {"seed": 1, "num_inference_steps": 1, "guidance_scale": 0.0}
-    both = imagine_rounds(pipe, video[:9], done.waypoints, **flags)
-    first = imagine_rounds(pipe, video[:9], done.waypoints[:1], **flags)
+    both = imagine_rounds(pipe, video[:9], done.rounds_R83, **flags)
+    first = imagine_rounds(pipe, video[:9], done.rounds_R83[:1], **flags)
     assert both.shape == video.shape and both.dtype == np.uint8
     np.testing.assert_array_equal(both[:9], video[:9])
     np.testing.assert_array_equal(both[:49], first)
     for r in (0, 1):  # another path in round 1 is another history of round 2; one in round 2 leaves round 1 alone
-        changed = done.waypoints.copy()
+        changed = done.rounds_R83.copy()
         changed[r, :, 1] += 30.0
         other = imagine_rounds(pipe, video[:9], changed, **flags).astype(int)
         assert np.array_equal(other[:49], first) == (r == 1)
@@ -218,9 +194,9 @@ def test_means_are_taken_over_the_scenes_of_each_policy(two_rounds):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("--num_rounds", 0), "num_rounds must be 1 to 4, got 0"),
+        (("--num_rounds", 0), "--num_scenes and --num_rounds start at 1"),
         (("--policies", "expret"), "unknown driver 'expret'; choose one of expert"),
-        (("--num_scenes", 0), "--num_scenes starts at 1"),
+        (("--num_scenes", 0), "--num_scenes and --num_rounds start at 1"),
         (("--num_inference_steps", 3), "num_inference_steps must divide 1000"),
         (("--inverse_dynamics", "nowhere"), "nowhere/config.json does not exist"),
         (("--video2reward", "nowhere"), "nowhere/config.json does not exist"),

@@ -9,37 +9,39 @@ from hypothesis import strategies as st
 
 from resim.datatypes.boxes import box_corners, boxes_overlap
 from resim.datatypes.geometry import from_frame
-from resim.datatypes.scene import Lane, LightState, Scene, Track, TrackKind, TrafficLight
-from resim.simulation.infractions import Contact, judge, off_road
+from resim.datatypes.road_map import Lane, RoadMap, StopKind, StopLine, Surface, SurfaceKind
+from resim.datatypes.scene import LightState, Scene, Track, TrackKind
+from resim.datatypes.vehicle import CAR
+from resim.simulation.infractions import Contact, judge, off_road, on_the_road
 
 STEPS = 41
 ROAD = np.array([[-20.0, -4.0], [200.0, -4.0], [200.0, 4.0], [-20.0, 4.0]])
 LINE = np.stack([np.arange(-20.0, 200.0, 2.0), np.zeros(110)], -1)
 EAST = Lane(lane_id=0, centerline_m=LINE + [0, -2], width_m=4.0, speed_limit_mps=14.0)
+ROADS = (Surface(kind=SurfaceKind.DRIVABLE, polygon_m=ROAD),)
 WEST = Lane(lane_id=1, centerline_m=(LINE + [0, 2])[::-1], width_m=4.0, speed_limit_mps=14.0)
 
 
-def light(states):
-    return TrafficLight(
-        lane_ids=(0,),
-        stop_line_m=np.array([[20.0, -4.0], [20.0, 0.0]]),
-        position_m=np.array([30.0, -5.0, 4.5]),
-        heading_rad=0.0,
-        states=np.full(STEPS, states, np.int8),
-    )
+STOP = StopLine(
+    stop_id=0, kind=StopKind.LIGHT, lane_ids=(0,), line_m=np.array([[20.0, -4.0], [20.0, 0.0]]),
+    lamp_m=np.array([30.0, -5.0, 4.5]), heading_rad=0.0,
+)  # fmt: skip
 
 
-def scene(y_m=-2.0, speed_mps=10.0, heading_rad=0.0, lights=()):
+def scene(y_m=-2.0, speed_mps=10.0, heading_rad=0.0, light=None, lanes=(EAST, WEST), stop=STOP):
     """The ego drives along +x at ``y_m`` from x = 0 at a steady speed."""
     x_m = speed_mps * 0.1 * np.arange(STEPS) * np.cos(heading_rad)
     poses = np.stack([x_m, np.broadcast_to(y_m, STEPS), np.full(STEPS, heading_rad)], -1)
+    ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
     ego = Track(
         track_id=0, kind=TrackKind.VEHICLE, length_m=4.6, width_m=1.9, height_m=1.5, poses=poses,
-        speed_mps=np.full(STEPS, speed_mps), valid=np.ones(STEPS, bool),
+        velocity_mps=np.tile(speed_mps * ahead, (STEPS, 1)), valid=np.ones(STEPS, bool),
     )  # fmt: skip
+    stops = () if light is None else (stop,)
     return Scene(
-        scene_id="by-hand", dt_s=0.1, lanes=(EAST, WEST), road_edges=(), drivable=(ROAD,), road_lines=(), crosswalks=(),
-        lights=lights, tracks=(ego,), ego_index=0,
+        scene_id="by-hand", source="by hand", dt_s=0.1, now_step=0,
+        road=RoadMap(lanes=lanes, surfaces=ROADS, stops=stops), tracks=(ego,), ego_index=0, ego_vehicle=CAR,
+        light_states=np.full((len(stops), STEPS), 0 if light is None else light, np.int8),
     )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def judged(made, contact=None, reference_m=40.0):
 
 
 def test_a_clean_drive_scores_one():
-    found = judged(scene(lights=(light(LightState.GREEN),)))
+    found = judged(scene(light=LightState.GREEN))
     assert found.score == 1.0 and found.progress == pytest.approx(1.0)
     assert not (found.collision or found.off_road or found.red_light or found.wrong_way or found.too_slow)
 
@@ -60,12 +62,28 @@ def test_collision_factors(kind, factor):
 
 
 def test_red_light():
-    found = judged(scene(lights=(light(LightState.RED),)))
+    found = judged(scene(light=LightState.RED))
     assert found.red_light and found.score == pytest.approx(0.7)
     for state in (LightState.YELLOW, LightState.UNKNOWN):
-        assert not judged(scene(lights=(light(state),))).red_light
-    assert not judged(scene(y_m=2.0, lights=(light(LightState.RED),))).red_light  # beside the stop line
-    assert not judged(scene(speed_mps=3.0, lights=(light(LightState.RED),))).red_light  # stays before it
+        assert not judged(scene(light=state)).red_light
+    assert not judged(scene(y_m=2.0, light=LightState.RED)).red_light  # beside the stop line
+    assert not judged(scene(speed_mps=3.0, light=LightState.RED)).red_light  # stays before it
+
+
+def test_a_light_that_knows_no_more_than_its_lanes_stands_at_the_end_of_the_first():
+    short = replace(EAST, centerline_m=EAST.centerline_m[:21])  # it ends at x = 20
+    bare = StopLine(stop_id=0, kind=StopKind.LIGHT, lane_ids=(0,))
+    assert judged(scene(light=LightState.RED, lanes=(short, WEST), stop=bare)).red_light
+    assert not judged(scene(light=LightState.RED, speed_mps=3.0, lanes=(short, WEST), stop=bare)).red_light
+
+
+def test_the_road_has_holes_and_may_be_known_by_its_lanes_alone():
+    hole = np.array([[8.0, -4.0], [12.0, -4.0], [12.0, 0.0], [8.0, 0.0]])
+    holed = RoadMap(lanes=(), surfaces=(Surface(kind=SurfaceKind.DRIVABLE, polygon_m=ROAD, holes_m=(hole,)),))
+    places = np.array([[5.0, -2.0], [10.0, -2.0], [15.0, -9.0]])
+    np.testing.assert_array_equal(on_the_road(places, holed), [True, False, False])
+    np.testing.assert_array_equal(on_the_road(places, RoadMap(lanes=(EAST,))), [True, True, False])
+    assert on_the_road(places, RoadMap(lanes=())).all()  # nobody knows
 
 
 def test_off_road_counts_by_its_share_of_the_way():
@@ -82,8 +100,9 @@ def test_wrong_way_needs_the_opposite_lane_for_a_second():
     assert found.wrong_way and found.score == pytest.approx(0.0)
     short = judged(scene(y_m=np.where(np.arange(STEPS) < 8, 2.0, -2.0)))
     assert not short.wrong_way and short.score == 1.0
-    turned = scene(heading_rad=np.pi)
-    assert judged(replace(turned, lanes=(EAST,))).wrong_way
+    assert judged(scene(heading_rad=np.pi, lanes=(EAST,))).wrong_way
+    unknown = replace(EAST, width_m=None)
+    assert not judged(scene(heading_rad=np.pi, lanes=(unknown,))).wrong_way  # nobody knows where that lane ends
 
 
 def test_too_slow_and_progress():
@@ -98,7 +117,7 @@ def test_too_slow_and_progress():
 
 def test_score_is_the_product():
     y_m = np.where(np.arange(STEPS) <= 30, -2.0, -9.0)
-    made = scene(y_m=y_m, lights=(light(LightState.RED),))
+    made = scene(y_m=y_m, light=LightState.RED)
     found = judged(made, contact=Contact(kind="static", track_index=None))
     driven_m = np.hypot(*np.diff(made.ego.poses[:, :2], axis=0).T)
     assert found.score == pytest.approx(0.65 * 0.7 * (1 - driven_m[30:].sum() / driven_m.sum()))
@@ -106,7 +125,9 @@ def test_score_is_the_product():
 
 def test_off_road_needs_two_corners():
     poses = np.array([[0.0, -2.0, 0.0], [0.0, -3.4, 0.0], [0.0, -2.2, 0.4]])
-    np.testing.assert_array_equal(off_road(box_corners(poses, 4.6, 1.9), (ROAD,)), [False, True, False])
+    np.testing.assert_array_equal(
+        off_road(box_corners(poses, 4.6, 1.9), RoadMap(lanes=(), surfaces=ROADS)), [False, True, False]
+    )
 
 
 coordinate = st.floats(-6, 6)

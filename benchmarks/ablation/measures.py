@@ -18,7 +18,7 @@ from ablation.runs import training_rows, training_seconds
 from ablation.variants import Run, Schedule, pretraining, run_folder, trainings
 
 from resim.data.files import sha256_of
-from resim.datatypes.clip import NUM_HISTORY_FRAMES, prompt_for
+from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, prompt_for
 from resim.datatypes.geometry import simulation_camera
 from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine, read_paths
 from resim.gates.closed_loop import imagine_rounds, round_clips, sharpness_grey_levels
@@ -27,9 +27,9 @@ from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics
 from resim.metrics.trajectory import Waypoints, path_distance_m, share_of_right_futures
 from resim.report.page import write_json
-from resim.simulation.generator.generate import generate_scenario
+from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import LongDrive, drive_rounds
+from resim.simulation.simulate import Drive, drive
 from resim.training.checkpoint import list_checkpoints
 from resim.training.data import first_batches, validation_data
 from resim.training.presets.ablations import tiny_ablation
@@ -76,7 +76,7 @@ class TestScene:
 
     gate: GateScene
     read_P83: Waypoints
-    expert: LongDrive
+    expert: Drive
     expert_THWC: Frames  # the simulator's video of the expert's drive
 
 
@@ -104,8 +104,8 @@ def draw_test_scenes(config: MeasureConfig, reader: InverseDynamics) -> list[Tes
         if len(scenes) == config.num_scenes:
             break
         gate = draw_scene(seed, camera, config.simple)
-        scenario = generate_scenario(seed, simple=config.simple)
-        expert = drive_rounds(scenario, "expert", config.num_rounds)
+        num_steps = NUM_HISTORY_FRAMES + config.num_rounds * NUM_FUTURE_FRAMES
+        expert = drive(generate_scene(seed, simple=config.simple, num_steps=num_steps), "expert")
         if gate is not None and not expert.infractions.collision:
             read = read_paths(reader, gate.truths_PTHWC)
             scenes.append(
@@ -227,7 +227,7 @@ def measure_rounds(scene: TestScene, video_THWC: Frames, reader: InverseDynamics
     clips, simulated = round_clips(video_THWC), round_clips(scene.expert_THWC)
     pairs = [(a[NUM_HISTORY_FRAMES:], b[NUM_HISTORY_FRAMES:]) for a, b in zip(clips, simulated, strict=True)]
     return {
-        "distance_m": path_distance_m(read_paths(reader, clips), scene.expert.waypoints).tolist(),
+        "distance_m": path_distance_m(read_paths(reader, clips), scene.expert.rounds_R83).tolist(),
         "sharpness": [sharpness_share(*pair) for pair in pairs],
         "difference_grey_levels": [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs],
     }
@@ -245,7 +245,7 @@ def measure_scene(
     history = scene.expert_THWC[:NUM_HISTORY_FRAMES]
     with computing(pipe):
         futures = imagine(pipe, scene.gate, blind=False, **options)
-        video = imagine_rounds(pipe, history, scene.expert.waypoints, **options)
+        video = imagine_rounds(pipe, history, scene.expert.rounds_R83, **options)
         losses = path_losses(pipe, scene.gate, seed)
     return {
         "scene": scene.gate.scene_id,

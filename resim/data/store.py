@@ -41,7 +41,10 @@ INFRACTIONS_TYPE = pa.struct(
 )
 CAMERA_TYPE = pa.struct(
     [(name, pa.int32()) for name in ("width_px", "height_px")]
-    + [(name, pa.float64()) for name in ("fx_px", "fy_px", "cx_px", "cy_px", "x_m", "y_m", "z_m", "pitch_rad")]
+    + [
+        (name, pa.float64())
+        for name in ("fx_px", "fy_px", "cx_px", "cy_px", "x_m", "y_m", "z_m", "pitch_rad", "yaw_rad", "roll_rad")
+    ]
 )
 INDEX_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("clip_id", "source", "video", "scene_id", "driver", "command")]

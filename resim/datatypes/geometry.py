@@ -72,10 +72,11 @@ def resample_poses(times_s: FloatArray, poses: FloatArray, query_times_s: FloatA
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """Forward-looking pinhole camera fixed to the ego body.
+    """Pinhole camera fixed to the ego body.
 
     Intrinsics in pixels of an image of ``width_px`` x ``height_px``, u to the right, v down, pixel centres at .5.
-    Mounted at (``x_m``, ``y_m``, ``z_m``) in the ego frame, pitched down by ``pitch_rad`` (positive looks at the road).
+    Mounted at (``x_m``, ``y_m``, ``z_m``) in the ego frame; turned to the left by ``yaw_rad``, then pitched down by
+    ``pitch_rad`` (positive looks at the road), then rolled about its view by ``roll_rad`` (positive lifts the left).
     """
 
     width_px: int
@@ -88,6 +89,16 @@ class Camera:
     y_m: float
     z_m: float
     pitch_rad: float
+    yaw_rad: float = 0.0
+    roll_rad: float = 0.0
+
+    def camera_from_body(self) -> FloatArray:
+        """Rotation (3, 3) of vectors [forward, left, up] of the ego body into [depth, left, up] of the camera."""
+        (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (self.yaw_rad, self.pitch_rad, self.roll_rad))
+        yaw = np.array([[cy, sy, 0], [-sy, cy, 0], [0, 0, 1]])
+        pitch = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
+        roll = np.array([[1, 0, 0], [0, cr, sr], [0, -sr, cr]])
+        return roll @ pitch @ yaw
 
     def project(self, points_m: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Ego-frame points (..., 3) -> pixels (..., 2) and depth in metres (...).
@@ -95,11 +106,9 @@ class Camera:
         Pixels are meaningful only where depth > 0; callers clip against their near plane first.
         """
         d = np.asarray(points_m) - np.array([self.x_m, self.y_m, self.z_m])
-        cos, sin = np.cos(self.pitch_rad), np.sin(self.pitch_rad)
-        depth_m = cos * d[..., 0] - sin * d[..., 2]
-        up_m = sin * d[..., 0] + cos * d[..., 2]
+        depth_m, left_m, up_m = np.moveaxis(d @ self.camera_from_body().T, -1, 0)
         safe_m = np.where(np.abs(depth_m) < 1e-9, 1e-9, depth_m)
-        u = self.cx_px - self.fx_px * d[..., 1] / safe_m
+        u = self.cx_px - self.fx_px * left_m / safe_m
         v = self.cy_px - self.fy_px * up_m / safe_m
         return np.stack([u, v], axis=-1), depth_m
 

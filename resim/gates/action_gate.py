@@ -16,10 +16,10 @@ from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import Camera
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
-from resim.simulation.drivers import DRIVERS
-from resim.simulation.generator.generate import generate_scenario
-from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import Drive, drive
+from resim.simulation.drivers import DRIVERS, Driver
+from resim.simulation.generator.generate import generate_scene
+from resim.simulation.painter.painter import Painter
+from resim.simulation.simulate import Drive, Simulation
 from resim.world_model.pipeline import ReSimPipeline
 
 NUM_PATHS = 3
@@ -40,22 +40,23 @@ class GateScene:
 def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
     """The scene of ``seed`` with its first three drivers, in random order, that hit nothing and are apart.
 
-    None where it has no three of them. ``simple`` is generate_scenario's.
+    None where it has no three of them. ``simple`` is generate_scene's.
     """
-    scenario = generate_scenario(seed, simple=simple)
+    scene = generate_scene(seed, simple=simple)
+    simulation, painter = Simulation(scene), Painter(scene, camera)
     order = np.random.default_rng([seed, 1]).permutation(len(DRIVERS))
     drives: list[Drive] = []
     for driver in (DRIVERS[i] for i in order):
-        done = drive(scenario, driver)
+        done = simulation.drive(Driver(driver), driver)
         apart = all(path_distance_m(done.waypoints, other.waypoints) >= MIN_APART_M for other in drives)
         if apart and not done.infractions.collision:
             drives.append(done)
         if len(drives) == NUM_PATHS:
             return GateScene(
-                scene_id=scenario.scene_id,
+                scene_id=scene.scene_id,
                 drivers=tuple(done.driver for done in drives),
                 waypoints_P83=np.stack([done.waypoints for done in drives]),
-                truths_PTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
+                truths_PTHWC=np.stack([painter.paint_log(done.scene) for done in drives]),
             )
     return None
 

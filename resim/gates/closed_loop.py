@@ -3,7 +3,7 @@
 Each round is 4 s: the policy commands a path, the world model imagines it, and the next round's history is taken from
 the generated frames. The policy here sees no generated frame: it plans on the simulator's map, at the pose that it has
 commanded so far, so it believes that the world model obeys. What differs from the simulator's video is therefore the
-world model's drift alone. After a collision in the simulator both stand still (see simulate.LongDrive).
+world model's drift alone. After a collision in the simulator both stand still (see simulate.Drive).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from resim.gates.action_gate import read_paths
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import Video2Reward
 from resim.metrics.trajectory import Waypoints, path_distance_m
-from resim.simulation.simulate import LongDrive
+from resim.simulation.simulate import Drive
 from resim.world_model.pipeline import ReSimPipeline
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
@@ -38,7 +38,7 @@ WORLDS = ("simulator", "world_model")
 class ClosedLoop:
     """One drive of one policy, measured in both worlds; ``worlds`` has the keys of WORLDS."""
 
-    drive: LongDrive
+    drive: Drive
     worlds: Mapping[str, Measures]
 
     def as_json(self) -> dict[str, object]:
@@ -46,7 +46,7 @@ class ClosedLoop:
         rounds = [
             {"round": r + 1, "waypoints": path.tolist()}
             | {world: {name: values[r] for name, values in self.worlds[world].items()} for world in WORLDS}
-            for r, path in enumerate(self.drive.waypoints)
+            for r, path in enumerate(self.drive.rounds_R83)
         ]
         return {
             "scene": self.drive.scene.scene_id,
@@ -119,7 +119,7 @@ def measure_rounds(
 
 
 def measure_drive(
-    drive: LongDrive,
+    drive: Drive,
     simulated_THWC: Frames,
     generated_THWC: Frames,
     reader: InverseDynamics,
@@ -127,7 +127,7 @@ def measure_drive(
 ) -> ClosedLoop:
     """A drive's two videos (9 + 40 R, H, W, 3) measured alike."""
     measured = [
-        measure_rounds(video, simulated_THWC, drive.waypoints, reader, reward_model)
+        measure_rounds(video, simulated_THWC, drive.rounds_R83, reader, reward_model)
         for video in (simulated_THWC, generated_THWC)
     ]
     return ClosedLoop(drive=drive, worlds=dict(zip(WORLDS, measured, strict=True)))
@@ -150,7 +150,7 @@ def drift_rows(loops: Sequence[ClosedLoop]) -> list[dict[str, object]]:
     for policy in policies_of(loops):
         for world in WORLDS:
             means = {measure: mean_over_scenes(loops, policy, world, measure) for measure in MEASURES}
-            for r in range(len(loops[0].drive.waypoints)):
+            for r in range(len(loops[0].drive.rounds_R83)):
                 key = {"policy": policy, "world": world, "round": r + 1}
                 rows.append(key | {measure: values[r] for measure, values in means.items()})
     return rows

@@ -23,10 +23,10 @@ from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import OUTPUTS, Video2Reward
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.metrics.trajectory import path_distance_m, share_interval
-from resim.simulation.drivers import POLICIES
-from resim.simulation.generator.generate import generate_scenario
-from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import drive
+from resim.simulation.drivers import POLICIES, Driver
+from resim.simulation.generator.generate import generate_scene
+from resim.simulation.painter.painter import Painter
+from resim.simulation.simulate import Simulation
 from resim.world_model.pipeline import ReSimPipeline
 
 CANDIDATES = ("expert", *POLICIES)
@@ -96,16 +96,17 @@ class Judged:
 
 
 def draw_candidates(seed: int, camera: Camera, simple: bool) -> CandidateScene:
-    """The scene of ``seed`` (``simple``: see generate_scenario) with what every candidate wants, does and sees."""
-    scenario = generate_scenario(seed, simple=simple)
-    drives = [drive(scenario, name, seed=seed) for name in CANDIDATES]
+    """The scene of ``seed`` (``simple``: see generate_scene) with what every candidate wants, does and sees."""
+    scene = generate_scene(seed, simple=simple)
+    simulation, painter = Simulation(scene), Painter(scene, camera)
+    drives = [simulation.drive(Driver(name, seed=seed), name) for name in CANDIDATES]
     return CandidateScene(
-        scene_id=scenario.scene_id,
+        scene_id=scene.scene_id,
         waypoints_N83=np.stack([done.waypoints for done in drives]),
         executed_N83=np.stack([done.executed_waypoints for done in drives]),
         score_N=np.array([done.infractions.score for done in drives]),
         collided_N=np.array([done.infractions.collision for done in drives]),
-        truths_NTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
+        truths_NTHWC=np.stack([painter.paint_log(done.scene) for done in drives]),
     )
 
 

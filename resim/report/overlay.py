@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, WAYPOINT_TIMES_S
 from resim.datatypes.geometry import Camera, FloatArray, points_to_frame, to_frame, wrap_angle
-from resim.datatypes.scene import LightState, Scene, TrackKind
+from resim.datatypes.road_map import StopKind, SurfaceKind
+from resim.datatypes.scene import LightState, Scene, TrackKind, center_poses
+from resim.datatypes.vehicle import CAR
 
 Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-EGO_WIDTH_M = 1.9
-EGO_LENGTH_M = 4.6
-EGO_REAR_M = 0.9  # from the rear axle to the bumper behind it
+ASPHALT = (SurfaceKind.DRIVABLE, SurfaceKind.INTERSECTION, SurfaceKind.CARPARK)
 NEAR_M = 0.8  # nearest depth at which the ribbon is drawn
 RIBBON_STEP_S = 0.05
 
@@ -40,6 +40,7 @@ TRACK_COLORS: dict[int, Color] = {
     TrackKind.VEHICLE: (150, 160, 175),
     TrackKind.PEDESTRIAN: (240, 140, 90),
     TrackKind.CYCLIST: (200, 200, 110),
+    TrackKind.STATIC: (230, 120, 50),
 }
 
 
@@ -98,7 +99,7 @@ def draw_path(
 def _ribbon_edges(poses: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Left and right edge (N, 2) of the strip that the car's width sweeps along poses (N, 3)."""
     normal = np.stack([-np.sin(poses[:, 2]), np.cos(poses[:, 2])], axis=-1)
-    return poses[:, :2] + normal * EGO_WIDTH_M / 2, poses[:, :2] - normal * EGO_WIDTH_M / 2
+    return poses[:, :2] + normal * CAR.width_m / 2, poses[:, :2] - normal * CAR.width_m / 2
 
 
 def _fill_ground_quad(mask: Picture, camera: Camera, corners_m: FloatArray) -> None:
@@ -181,9 +182,9 @@ class BirdEyeView:
             self._draw_path(picture, name)
         if time_s >= 0:
             pose = path_poses(self.paths[self.shown], np.array([min(time_s, WAYPOINT_TIMES_S[-1])]))[0]
-            center = (EGO_LENGTH_M / 2 - EGO_REAR_M) * np.array([np.cos(pose[2]), np.sin(pose[2])])
-            box = np.array([*(pose[:2] + center), pose[2]])
-            cv2.fillPoly(picture, [self._box(box, EGO_LENGTH_M, EGO_WIDTH_M)], INK, cv2.LINE_AA)
+            vehicle = CAR if self.scene is None else self.scene.ego_vehicle
+            box = self._box(center_poses(pose, vehicle), vehicle.length_m, vehicle.width_m)
+            cv2.fillPoly(picture, [box], INK, cv2.LINE_AA)
         return picture
 
     def video(self, num_frames: int) -> Picture:
@@ -207,12 +208,12 @@ class BirdEyeView:
         picture = np.full((*self.size_px, 3), PAPER, np.uint8)
         if self.scene is not None:
             origin = self._origin(self.scene)
-            for polygon in self.scene.drivable:
+            for polygon in self.scene.road.polygons(ASPHALT):
                 cv2.fillPoly(picture, [self.pixels(points_to_frame(polygon, origin))], ROAD, cv2.LINE_AA)
-            for edge in self.scene.road_edges:
+            for edge in self.scene.road.edges:
                 points = self.pixels(points_to_frame(edge, origin))
                 cv2.polylines(picture, [points], False, (150, 150, 150), 1, cv2.LINE_AA)
-            for lane in self.scene.lanes:
+            for lane in self.scene.road.lanes:
                 points = self.pixels(points_to_frame(lane.centerline_m, origin))
                 cv2.polylines(picture, [points], False, (84, 88, 96), 1, cv2.LINE_AA)
         self._draw_grid(picture)
@@ -236,17 +237,19 @@ class BirdEyeView:
     def _draw_traffic(self, picture: Picture, scene: Scene, time_s: float) -> None:
         """Stop lines in their light's colour and every other track's box, at the scene step of ``time_s``."""
         origin = self._origin(scene)
-        step = round((time_s + (NUM_HISTORY_FRAMES - 1) / FPS) / scene.dt_s)
-        for light in scene.lights:
-            a, b = self.pixels(points_to_frame(light.stop_line_m, origin)).tolist()
-            cv2.line(picture, a, b, LIGHT_COLORS[int(light.states[step])], 2, cv2.LINE_AA)
+        step = scene.now_step + round(time_s / scene.dt_s)
+        for stop, state in zip(scene.road.stops, scene.light_states[:, step], strict=True):
+            if stop.line_m is not None:
+                a, b = self.pixels(points_to_frame(stop.line_m, origin)).tolist()
+                color = LIGHT_COLORS[int(state)] if stop.kind == StopKind.LIGHT else INK
+                cv2.line(picture, a, b, color, 2, cv2.LINE_AA)
         for index, track in enumerate(scene.tracks):
             if index != scene.ego_index and track.valid[step]:
                 box = self._box(to_frame(track.poses[step], origin), track.length_m, track.width_m)
                 cv2.fillPoly(picture, [box], TRACK_COLORS[int(track.kind)], cv2.LINE_AA)
 
     def _origin(self, scene: Scene) -> FloatArray:
-        return scene.ego_axle_poses()[NUM_HISTORY_FRAMES - 1]
+        return scene.ego_axle_poses()[scene.now_step]
 
     def _box(self, pose: FloatArray, length_m: float, width_m: float) -> NDArray[np.int32]:
         forward = np.array([np.cos(pose[2]), np.sin(pose[2])]) * length_m / 2

@@ -3,21 +3,21 @@
 The expert follows its route by pure pursuit (Coulter 1992), chooses its speed by IDM and obeys the lights. A
 non-expert is the same law with parts replaced: the path moved sideways, or accelerations and curvatures from presets,
 which heed neither leads nor lights. A plan holds from t = 0 on, so that drivers part at once from a common history.
+Each is a policy (datatypes.observation.Policy) that decides at every step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resim.datatypes.geometry import points_to_frame, wrap_angle
-from resim.datatypes.scene import LightState
+from resim.datatypes.geometry import Camera, FloatArray, points_to_frame, wrap_angle
+from resim.datatypes.observation import Control, Observation
+from resim.datatypes.path import Path
+from resim.datatypes.road_map import RoadMap
 from resim.motion.bicycle import steer_for_curvature
-from resim.simulation.generator.roads import LANE_WIDTH_M
-from resim.simulation.scenario import EGO_LENGTH_M, REAR_AXLE_TO_CENTER_M, Path, Scenario
-from resim.simulation.traffic import Obstacles, ego_gap, gap_to_light, idm_accel
-
-FloatArray = NDArray[np.floating]
+from resim.motion.idm import gap_to_stop, idm_accel
+from resim.simulation.traffic import ego_gap
 
 DRIVERS = (
     "expert",
@@ -38,7 +38,7 @@ LANE_ERROR_M = 2.0  # standard deviation of where a policy believes its lane to 
 LANE_ERROR_RATE_MPS = 1.5  # how fast it goes there
 ACCEL_PRESETS_MPS2 = (-6.0, -3.0, 0.0, 2.0, 3.0)
 CURVATURE_PRESETS_1PM = (-0.12, -0.05, -0.02, 0.0, 0.02, 0.05, 0.12)
-NO_LIGHT = int(LightState.UNKNOWN)
+FARTHEST_LEFT_M = 21.0  # further to the left no opposite lane is looked for
 MAX_LATERAL_MPS2 = 6.0  # what tyres give a non-expert
 
 
@@ -59,25 +59,25 @@ class Plan:
     heeds_lights: bool = True
 
 
-def opposite_lane_left_m(scenario: Scenario, along_m: float) -> float | None:
-    """How far left of the ego's path, 15 m ahead, the nearest lane of the opposite direction runs; None without one."""
-    pose = scenario.ego_path.pose_at(along_m + 15.0)
+def opposite_lane_left_m(road: RoadMap, route: Path, along_m: float) -> float | None:
+    """How far left of the ego's route, 15 m ahead, the nearest lane of the other direction runs; None without one."""
+    pose = route.pose_at(along_m + 15.0)
     best_m = None
-    for lane in scenario.road.lanes:
+    for lane in road.lanes:
         points_m = points_to_frame(lane.centerline_m, pose)
         nearest = int(np.argmin(np.abs(points_m[:, 0]) + 0.1 * np.abs(points_m[:, 1])))
         step = np.diff(points_m[max(0, nearest - 1) : nearest + 2], axis=0).sum(axis=0)
         left_m = float(points_m[nearest, 1])
         opposite = abs(points_m[nearest, 0]) < 2.0 and step[0] < -0.8 * np.hypot(*step)
-        if opposite and 1.0 < left_m < 6 * LANE_WIDTH_M and (best_m is None or left_m < best_m):
+        if opposite and 1.0 < left_m < FARTHEST_LEFT_M and (best_m is None or left_m < best_m):
             best_m = left_m
     return best_m
 
 
-def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
-    """The plan of ``driver``, begun ``along_m`` down the ego's path. Raises ValueError for an unknown driver."""
+def draw_plan(driver: str, road: RoadMap, route: Path, along_m: float, rng: np.random.Generator) -> Plan:
+    """The plan of ``driver``, begun ``along_m`` down the ego's route. Raises ValueError for an unknown driver."""
     if driver in POLICIES:
-        return _policy_plan(driver, scenario, along_m, rng)
+        return _policy_plan(driver, road, route, along_m, rng)
     if driver not in DRIVERS:
         raise ValueError(f"unknown driver {driver!r}; choose one of {', '.join(DRIVERS + POLICIES)}")
     if driver == "expert":
@@ -89,7 +89,7 @@ def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Ge
     if driver == "drift_off_road":
         return Plan(left_m=-rng.uniform(4, 9), left_rate_mps=rng.uniform(1.5, 3.0), max_lateral_mps2=MAX_LATERAL_MPS2)
     if driver == "wrong_way":
-        left_m = opposite_lane_left_m(scenario, along_m)
+        left_m = opposite_lane_left_m(road, route, along_m)
         if left_m is None:  # turn round in the road
             return Plan(accel_mps2=(-2.0, 0.0), curvature_1pm=(0.12,), max_lateral_mps2=MAX_LATERAL_MPS2)
         return Plan(left_m=left_m, accel_mps2=(float(rng.choice([0.0, 1.5])),), max_lateral_mps2=MAX_LATERAL_MPS2)
@@ -108,9 +108,9 @@ def draw_plan(driver: str, scenario: Scenario, along_m: float, rng: np.random.Ge
     return Plan(accel_mps2=accel_mps2, max_lateral_mps2=MAX_LATERAL_MPS2)
 
 
-def _policy_plan(policy: str, scenario: Scenario, along_m: float, rng: np.random.Generator) -> Plan:
+def _policy_plan(policy: str, road: RoadMap, route: Path, along_m: float, rng: np.random.Generator) -> Plan:
     if policy == "wrong":
-        return draw_plan(str(rng.choice(WRONG)), scenario, along_m, rng)
+        return draw_plan(str(rng.choice(WRONG)), road, route, along_m, rng)
     if policy == "constant_velocity":
         return Plan(accel_mps2=(0.0,), curvature_1pm=(0.0,))
     accel_mps2 = {"lane_follower": (0.0,), "careful": (-3.0,)}.get(policy)
@@ -122,56 +122,73 @@ def _policy_plan(policy: str, scenario: Scenario, along_m: float, rng: np.random
     )
 
 
-class EgoDriver:
-    """Carries out a plan. Holds only where along its path the ego is, which moves forward with it."""
+class Driver:
+    """One of DRIVERS or POLICIES. Its plan is drawn from (seed, name, scene) when it is first asked, and holds."""
 
-    def __init__(self, path: Path, along_m: float) -> None:
-        self.path = path
-        self.along_m = along_m  # of the rear axle
+    decision_s = 0.0
+    cameras: Mapping[str, Camera] = {}
 
-    def locate(self, state: FloatArray) -> None:
-        """Move ``along_m`` to the path point nearest to the rear axle, searching near the last one."""
-        near = np.arange(int(self.along_m) - 8, int(self.along_m) + 12).clip(0, len(self.path.points_m) - 1)
-        index = int(near[np.argmin(((self.path.points_m[near] - state[:2]) ** 2).sum(-1))])
-        heading_rad = self.path.headings_rad[index]
-        ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
-        self.along_m = index + float(np.clip((state[:2] - self.path.points_m[index]) @ ahead, -1, 1))
+    def __init__(self, name: str, *, seed: int = 0) -> None:
+        if name not in DRIVERS + POLICIES:
+            raise ValueError(f"unknown driver {name!r}; choose one of {', '.join(DRIVERS + POLICIES)}")
+        self.name, self.seed = name, seed
+        self.plan: Plan | None = None
+        self.began = 0  # the step at which the plan was drawn
 
-    def control(
-        self, plan: Plan, state: FloatArray, elapsed_s: float, obstacles: Obstacles, ego_owner: int, light: int
-    ) -> tuple[float, float]:
-        """(accel_mps2, steer_rad) wanted ``elapsed_s`` after the plan began; ``light`` is the state of its light."""
-        self.locate(state)
-        second = int(elapsed_s + 1e-6)
-        if plan.accel_mps2 is None:
-            accel_mps2 = self._expert_accel(state, obstacles, ego_owner, light if plan.heeds_lights else NO_LIGHT)
-        else:
-            accel_mps2 = plan.accel_mps2[min(second, len(plan.accel_mps2) - 1)]
-        if plan.curvature_1pm is None:
-            left_m = np.sign(plan.left_m) * min(abs(plan.left_m), plan.left_rate_mps * max(elapsed_s, 0.5))
-            curvature = self._pursue(state, left_m)
-        else:
-            curvature = plan.curvature_1pm[min(second, len(plan.curvature_1pm) - 1)]
-        limit = plan.max_lateral_mps2 / max(state[3], 1.0) ** 2
-        return accel_mps2, steer_for_curvature(float(np.clip(curvature, -limit, limit)))
+    def act(self, observation: Observation) -> Control:
+        """What the plan wants now."""
+        o = observation
+        if self.plan is None:
+            rng = np.random.default_rng([self.seed, *self.name.encode(), *o.scene_id.encode()])
+            self.plan, self.began = draw_plan(self.name, o.road, o.route, o.along_m, rng), o.step
+        return carry_out(self.plan, observation, (o.step - self.began) * o.dt_s)
 
-    def _pursue(self, state: FloatArray, left_m: float) -> float:
-        """Curvature of the circle through the axle and the point ahead on the path moved ``left_m`` to its left."""
-        lookahead_m = float(np.clip(0.5 * state[3] + 2.0, 4.0, 10.0))
-        target = self.path.pose_at(self.along_m + lookahead_m, left_m)
-        x_m, y_m = points_to_frame(target[:2], state[:3])
-        if x_m < 0 and abs(float(wrap_angle(target[2] - state[2]))) > np.pi / 2:
-            return 0.0
-        return float(2 * y_m / (x_m**2 + y_m**2))
 
-    def _expert_accel(self, state: FloatArray, obstacles: Obstacles, ego_owner: int, light: int) -> float:
-        center_m = self.along_m + REAR_AXLE_TO_CENTER_M
-        gap_m, lead_mps = ego_gap(self.path, center_m, obstacles, ego_owner)
-        front_m = self.path.stop_m - center_m - EGO_LENGTH_M / 2
-        line_m = gap_to_light(np.array([front_m]), state[3:4], np.array([light]))[0] if light else np.inf
-        index = min(int(self.along_m + 0.5), len(self.path.points_m) - 1)
-        both = idm_accel(
-            np.full(2, state[3]), np.full(2, self.path.speed_mps[index]), np.array([gap_m, line_m]),
-            np.array([lead_mps, 0.0]), max_accel_mps2=1.5, comfortable_brake_mps2=2.0, time_gap_s=1.4,
-        )  # fmt: skip
-        return float(both.min())
+def carry_out(plan: Plan, observation: Observation, elapsed_s: float) -> Control:
+    """The control that ``plan`` wants ``elapsed_s`` after it began."""
+    state, route = observation.ego_state, observation.route
+    along_m = route.locate(state[:2], observation.along_m)
+    second = int(elapsed_s + 1e-6)
+    if plan.accel_mps2 is None:
+        accel_mps2 = _expert_accel(observation, along_m, plan.heeds_lights)
+    else:
+        accel_mps2 = plan.accel_mps2[min(second, len(plan.accel_mps2) - 1)]
+    if plan.curvature_1pm is None:
+        left_m = np.sign(plan.left_m) * min(abs(plan.left_m), plan.left_rate_mps * max(elapsed_s, 0.5))
+        curvature = pursue(state, route, along_m, left_m)
+    else:
+        curvature = plan.curvature_1pm[min(second, len(plan.curvature_1pm) - 1)]
+    limit = plan.max_lateral_mps2 / max(state[3], 1.0) ** 2
+    curvature = float(np.clip(curvature, -limit, limit))
+    return Control(
+        accel_mps2=float(accel_mps2),
+        steer_rad=float(steer_for_curvature(curvature, observation.vehicle.wheelbase_m)),
+    )
+
+
+def pursue(state: FloatArray, route: Path, along_m: float, left_m: float) -> float:
+    """Curvature of the circle through the axle and the point ahead on the route moved ``left_m`` to its left."""
+    lookahead_m = float(np.clip(0.5 * state[3] + 2.0, 4.0, 10.0))
+    target = route.pose_at(along_m + lookahead_m, left_m)
+    x_m, y_m = points_to_frame(target[:2], state[:3])
+    if x_m < 0 and abs(float(wrap_angle(target[2] - state[2]))) > np.pi / 2:
+        return 0.0
+    return float(2 * y_m / (x_m**2 + y_m**2))
+
+
+def _expert_accel(observation: Observation, along_m: float, heeds_lights: bool) -> float:
+    state, route, vehicle = observation.ego_state, observation.route, observation.vehicle
+    center_m = along_m + vehicle.rear_axle_to_center_m
+    gap_m, lead_mps = ego_gap(
+        route, center_m, observation.obstacles, len(observation.boxes.valid), vehicle, observation.ego_z_m
+    )
+    line_m = np.inf
+    if heeds_lights and len(route.stop_m):
+        front_m = route.stop_m - center_m - vehicle.length_m / 2
+        line_m = gap_to_stop(front_m, state[3], observation.stop_states[route.stop_index]).min()
+    index = min(int(along_m + 0.5), len(route.points_m) - 1)
+    both = idm_accel(
+        np.full(2, state[3]), np.full(2, route.speed_mps[index]), np.array([gap_m, line_m]),
+        np.array([lead_mps, 0.0]), max_accel_mps2=1.5, comfortable_brake_mps2=2.0, time_gap_s=1.4,
+    )  # fmt: skip
+    return float(both.min())

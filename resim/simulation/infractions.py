@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from resim.datatypes.boxes import box_corners
 from resim.datatypes.clip import Infractions
-from resim.datatypes.geometry import wrap_angle
+from resim.datatypes.geometry import FloatArray, wrap_angle
 from resim.datatypes.polyline import headings_of, inside
-from resim.datatypes.scene import Building, LightState, Scene, Tree
-
-FloatArray = NDArray[np.floating]
+from resim.datatypes.road_map import RoadMap, StopKind, SurfaceKind
+from resim.datatypes.scene import LightState, Scene, Scenery
+from resim.simulation.paths import stop_pose
 
 COLLISION_FACTORS = {"pedestrian": 0.50, "vehicle": 0.60, "static": 0.65}
 RED_LIGHT_FACTOR = 0.70
@@ -25,6 +25,8 @@ TOO_SLOW_FACTOR = 0.70
 TOO_SLOW_PROGRESS = 0.5  # of the reference distance
 WRONG_WAY_S = 1.0  # against the lane for at least so long
 TREE_TRUNK_M = 0.5
+LINE_M = 1.75
+DRIVEN_ON = (SurfaceKind.DRIVABLE, SurfaceKind.INTERSECTION, SurfaceKind.CARPARK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +37,51 @@ class Contact:
     track_index: int | None
 
 
-def still_corners(buildings: tuple[Building, ...], trees: tuple[Tree, ...]) -> FloatArray:
+def still_corners(scenery: Scenery | None) -> FloatArray:
     """Corners (N, 4, 2) of buildings and tree trunks."""
-    poses = [b.pose for b in buildings] + [np.r_[t.xy_m, 0.0] for t in trees]
-    lengths = np.array([b.length_m for b in buildings] + [TREE_TRUNK_M] * len(trees))
-    widths = np.array([b.width_m for b in buildings] + [TREE_TRUNK_M] * len(trees))
+    if scenery is None:
+        return np.zeros((0, 4, 2))
+    poses = [b.pose for b in scenery.buildings] + [np.r_[t.xy_m, 0.0] for t in scenery.trees]
+    lengths = np.array([b.length_m for b in scenery.buildings] + [TREE_TRUNK_M] * len(scenery.trees))
+    widths = np.array([b.width_m for b in scenery.buildings] + [TREE_TRUNK_M] * len(scenery.trees))
     return box_corners(np.array(poses).reshape(-1, 3), lengths, widths)
 
 
-def off_road(corners_m: FloatArray, drivable: tuple[FloatArray, ...]) -> NDArray[np.bool_]:
-    """Whether at least two corners of each box (..., 4, 2) lie off the drivable surface."""
-    on = np.zeros(corners_m.shape[:-1], dtype=bool)
-    for polygon in drivable:
-        on |= inside(corners_m, polygon)
-    return (~on).sum(-1) >= 2
+def on_the_road(points_m: FloatArray, road: RoadMap) -> NDArray[np.bool_]:
+    """Whether points (..., 2) lie on a surface to drive on, or on a lane where the map knows no such surface.
+
+    A map without either says nothing, and everything counts as road.
+    """
+    surfaces = [surface for surface in road.surfaces if surface.kind in DRIVEN_ON]
+    outlines = [] if surfaces else [o for lane in road.lanes if (o := lane.outline_m) is not None]
+    if not surfaces and not outlines:
+        return np.ones(points_m.shape[:-1], dtype=bool)
+    on = np.zeros(points_m.shape[:-1], dtype=bool)
+    for surface in surfaces:
+        here = inside(points_m, surface.polygon_m)
+        for hole_m in surface.holes_m:
+            here &= ~inside(points_m, hole_m)
+        on |= here
+    for outline_m in outlines:
+        on |= inside(points_m, outline_m)
+    return on
+
+
+def off_road(corners_m: FloatArray, road: RoadMap) -> NDArray[np.bool_]:
+    """Whether at least two corners of each box (..., 4, 2) lie off the road."""
+    return (~on_the_road(corners_m, road)).sum(-1) >= 2
 
 
 def against_lane(poses: FloatArray, scene: Scene) -> NDArray[np.bool_]:
-    """Which poses (T, 3) are on a lane and head more than 120 degrees off it, and off every other lane they are on."""
+    """Which poses (T, 3) are on a lane and head more than 120 degrees off it, and off every other lane they are on.
+
+    Lanes whose width the map does not know are left out.
+    """
     with_lane = np.zeros(len(poses), dtype=bool)
     against = np.zeros(len(poses), dtype=bool)
-    for lane in scene.lanes:
+    for lane in scene.road.lanes:
+        if lane.width_m is None:
+            continue
         d = poses[:, None, :2] - lane.centerline_m
         square = (d**2).sum(-1)
         nearest = square.argmin(-1)
@@ -70,17 +96,24 @@ def against_lane(poses: FloatArray, scene: Scene) -> NDArray[np.bool_]:
 
 
 def ran_red_light(scene: Scene, first_step: int) -> bool:
-    """Whether the ego's front bumper crossed a stop line of its own direction while that light was red."""
+    """Whether the ego's front bumper crossed a stop line of its own direction while that light was red.
+
+    Of a light whose line the map does not know, the line is as long as LINE_M to either side of its place.
+    """
     poses, half_m = scene.ego.poses[first_step:], scene.ego.length_m / 2
     front = poses[:, :2] + half_m * np.stack([np.cos(poses[:, 2]), np.sin(poses[:, 2])], -1)
-    for light in scene.lights:
-        ahead = np.array([np.cos(light.heading_rad), np.sin(light.heading_rad)])
-        a, b = light.stop_line_m
+    for index, stop in enumerate(scene.road.stops):
+        if stop.kind != StopKind.LIGHT:
+            continue
+        place_m, heading_rad = stop_pose(scene.road, stop)
+        ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
+        side = np.array([-ahead[1], ahead[0]])
+        a, b = (place_m - LINE_M * side, place_m + LINE_M * side) if stop.line_m is None else stop.line_m
         along = (front - a) @ ahead
         across = (front - a) @ (b - a) / np.sum((b - a) ** 2)
-        red = light.states[first_step + 1 :] == LightState.RED
+        red = scene.light_states[index, first_step + 1 :] == LightState.RED
         crossed = (along[:-1] < 0) & (along[1:] >= 0) & (across[1:] >= 0) & (across[1:] <= 1)
-        if np.any(crossed & red & (np.cos(poses[1:, 2] - light.heading_rad) > 0.5)):
+        if np.any(crossed & red & (np.cos(poses[1:, 2] - heading_rad) > 0.5)):
             return True
     return False
 
@@ -95,7 +128,7 @@ def judge(scene: Scene, *, first_step: int, contact: Contact | None, reference_m
     steps_m = np.hypot(*np.diff(poses[:, :2], axis=0).T)
     driven_m = float(steps_m.sum())
     progress = 1.0 if reference_m < 1.0 else min(1.0, driven_m / reference_m)
-    off = off_road(box_corners(poses, scene.ego.length_m, scene.ego.width_m), scene.drivable)
+    off = off_road(box_corners(poses, scene.ego.length_m, scene.ego.width_m), scene.road)
     against = against_lane(poses, scene)
     wrong_way = bool(against.sum() * scene.dt_s >= WRONG_WAY_S)
     red_light = ran_red_light(scene, first_step)

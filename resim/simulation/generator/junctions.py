@@ -7,14 +7,11 @@ lanes lie at negative y and its inbound lanes at positive y (right-hand traffic)
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resim.datatypes.geometry import from_frame, points_from_frame
+from resim.datatypes.geometry import FloatArray, from_frame, points_from_frame
 from resim.datatypes.polyline import headings_of, resample
-from resim.datatypes.scene import Lane, RoadLine
-from resim.simulation.generator.roads import LANE_WIDTH_M, EgoRoute, RoadMap, Signal, connect, join, road
-
-FloatArray = NDArray[np.floating]
+from resim.datatypes.road_map import Lane, LaneKind, LineStyle, RoadLine
+from resim.simulation.generator.roads import LANE_WIDTH_M, EgoRoute, Layout, Signal, connect, join, road
 
 ARM_LENGTH_M = 170.0
 W = LANE_WIDTH_M
@@ -25,7 +22,7 @@ def _arm_pose(arm: int) -> FloatArray:
     return np.array([0.0, 0.0, arm * np.pi / 2])
 
 
-def _arm(arm: int, start_m: float, count: int, shoulder_m: float, limit_mps: float) -> RoadMap:
+def _arm(arm: int, start_m: float, count: int, shoulder_m: float, limit_mps: float) -> Layout:
     """One arm from ``start_m`` outwards; lane ids arm * 10 + k outbound, arm * 10 + count + k inbound."""
     x_m = np.arange(start_m, ARM_LENGTH_M, 2.0)
     reference_m = points_from_frame(np.stack([x_m, 0 * x_m], -1), _arm_pose(arm))
@@ -46,6 +43,8 @@ def _connector(lane_id: int, source: Lane, target: Lane, limit_mps: float) -> La
         width_m=W,
         speed_limit_mps=limit_mps,
         successor_ids=(target.lane_id,),
+        kind=LaneKind.CONNECTOR,
+        in_intersection=True,
     )
 
 
@@ -68,7 +67,7 @@ def _signal(arm: int, start_m: float, half_m: float, lane_ids: tuple[int, ...]) 
     )
 
 
-def intersection_map(rng: np.random.Generator) -> RoadMap:
+def intersection_map(rng: np.random.Generator) -> Layout:
     """Four-way intersection, one green arm at a time; the ego comes from arm 0 and goes straight, left or right."""
     counts = rng.choice([1, 2], size=2, p=[0.6, 0.4])
     shoulder_m, radius_m, limit_mps = float(rng.choice([0.5, 2.4])), rng.uniform(5, 9), rng.uniform(9, 15)
@@ -130,7 +129,7 @@ def _ring_arc(radius_m: float, start_rad: float, end_rad: float) -> FloatArray:
     return radius_m * np.stack([np.cos(angle_rad), np.sin(angle_rad)], -1)
 
 
-def roundabout_map(rng: np.random.Generator) -> RoadMap:
+def roundabout_map(rng: np.random.Generator) -> Layout:
     """One-lane roundabout with four arms; traffic in the ring has priority; the ego takes exit 1, 2 or 3."""
     island_m, ring_width_m, limit_mps = rng.uniform(7, 15), 5.5, rng.uniform(8, 12)
     middle_m, outer_m, start_m = island_m + ring_width_m / 2, island_m + ring_width_m, island_m + ring_width_m + 9
@@ -178,7 +177,7 @@ def roundabout_map(rng: np.random.Generator) -> RoadMap:
     give_way = []
     for a in range(4):
         arc_m = resample(_ring_arc(outer_m, a * np.pi / 2, a * np.pi / 2 + kerb_rad))
-        give_way.append(RoadLine(points_m=arc_m, style="dashed"))
+        give_way.append(RoadLine(points_m=arc_m, style=LineStyle.DASHED))
     return join(
         arms,
         lanes=tuple(lanes.values()),

@@ -7,12 +7,19 @@ directed so that the drivable surface lies to their left. Junctions are in ``jun
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from resim.datatypes.geometry import FloatArray
 from resim.datatypes.polyline import POINT_STEP_M, headings_of, inside, offset, resample
-from resim.datatypes.scene import Lane, RoadLine
-
-FloatArray = NDArray[np.floating]
+from resim.datatypes.road_map import (
+    Lane,
+    LineStyle,
+    RoadLine,
+    RoadMap,
+    StopKind,
+    StopLine,
+    Surface,
+    SurfaceKind,
+)
 
 LANE_WIDTH_M = 3.5
 
@@ -37,8 +44,8 @@ class EgoRoute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoadMap:
-    """The still parts of a scene that vehicles care about, and what the generator needs to fill it with life."""
+class Layout:
+    """A road map in the making: its parts, and what the generator needs to fill it with life."""
 
     lanes: tuple[Lane, ...]
     road_edges: tuple[FloatArray, ...]
@@ -49,6 +56,44 @@ class RoadMap:
     signals: tuple[Signal, ...] = ()
     shoulders: tuple[FloatArray, ...] = ()  # centre lines of parking strips, in driving direction
     priority_lane_ids: frozenset[int] = field(default=frozenset())  # lanes to which the others give way
+
+    def road_map(self) -> RoadMap:
+        """The finished map."""
+        before: dict[int, list[int]] = {lane.lane_id: [] for lane in self.lanes}
+        for lane in self.lanes:
+            for following in lane.successor_ids:
+                before[following].append(lane.lane_id)
+        lanes = [
+            replace(
+                lane,
+                lane_id=int(lane.lane_id),  # numpy's integers where ids were counted with it
+                successor_ids=tuple(map(int, lane.successor_ids)),
+                left_ids=tuple(map(int, lane.left_ids)),
+                right_ids=tuple(map(int, lane.right_ids)),
+                predecessor_ids=tuple(map(int, before[lane.lane_id])),
+                priority=int(lane.lane_id in self.priority_lane_ids),
+            )
+            for lane in self.lanes
+        ]
+        surfaces = [Surface(kind=SurfaceKind.DRIVABLE, polygon_m=polygon) for polygon in self.drivable]
+        surfaces += [Surface(kind=SurfaceKind.CROSSWALK, polygon_m=polygon) for polygon in self.crosswalks]
+        return RoadMap(
+            lanes=tuple(lanes),
+            surfaces=tuple(surfaces),
+            edges=self.road_edges,
+            lines=self.road_lines,
+            stops=tuple(
+                StopLine(
+                    stop_id=index,
+                    kind=StopKind.LIGHT,
+                    lane_ids=tuple(map(int, signal.lane_ids)),
+                    line_m=signal.stop_line_m,
+                    lamp_m=signal.position_m,
+                    heading_rad=signal.heading_rad,
+                )
+                for index, signal in enumerate(self.signals)
+            ),
+        )
 
 
 def chain_of_arcs(segments: list[tuple[float, float]]) -> FloatArray:
@@ -76,7 +121,7 @@ def connect(start: FloatArray, end: FloatArray) -> FloatArray:
 
 def road(
     reference_m: FloatArray, forward: int, backward: int, shoulder_m: float, limit_mps: float, first_id: int = 0
-) -> RoadMap:
+) -> Layout:
     """A road with ``forward`` lanes right of the reference line and ``backward`` lanes left of it.
 
     Ids count from ``first_id``: forward lanes from the centre outwards, then backward lanes from the centre outwards.
@@ -92,20 +137,23 @@ def road(
                     centerline_m=center_m if side < 0 else center_m[::-1],
                     width_m=w,
                     speed_limit_mps=limit_mps,
-                    left_id=base + k - 1 if k > 0 else None,
-                    right_id=base + k + 1 if k + 1 < count else None,
+                    left_ids=tuple(range(base, base + k))[::-1],
+                    right_ids=tuple(range(base + k + 1, base + count)),
                 )
             )
-            style = "dashed" if k + 1 < count else "solid"
-            border_m = side * (k + 1) * w - (0 if style == "dashed" else side * 0.15)
+            style = LineStyle.DASHED if k + 1 < count else LineStyle.SOLID
+            border_m = side * (k + 1) * w - (0 if style == LineStyle.DASHED else side * 0.15)
             lines.append(RoadLine(points_m=offset(reference_m, border_m), style=style))
         if shoulder_m > 2.0 and count:
             strip_m = offset(reference_m, side * (count * w + shoulder_m / 2))
             shoulders.append(strip_m if side < 0 else strip_m[::-1])
-    center = RoadLine(points_m=offset(reference_m, 0.0 if backward else -0.15), style="double" if backward else "solid")
+    center = RoadLine(
+        points_m=offset(reference_m, 0.0 if backward else -0.15),
+        style=LineStyle.DOUBLE if backward else LineStyle.SOLID,
+    )
     right_m = offset(reference_m, -(forward * w + shoulder_m))
     left_m = offset(reference_m, backward * w + (shoulder_m if backward else 0.5))[::-1]
-    return RoadMap(
+    return Layout(
         lanes=tuple(lanes),
         road_edges=(right_m, left_m),
         drivable=(np.concatenate([right_m, left_m]),),
@@ -114,11 +162,11 @@ def road(
     )
 
 
-def join(maps: list[RoadMap], **changes: object) -> RoadMap:
+def join(maps: list[Layout], **changes: object) -> Layout:
     """One map with the lanes, edges, surfaces, lines and parking strips of all; other fields through ``changes``."""
     names = ("lanes", "road_edges", "drivable", "road_lines", "shoulders", "crosswalks", "signals")
     joined = {name: tuple(item for m in maps for item in getattr(m, name)) for name in names}
-    return RoadMap(**(joined | changes))  # type: ignore[arg-type]
+    return Layout(**(joined | changes))  # type: ignore[arg-type]
 
 
 def crosswalk(reference_m: FloatArray, at_m: float, left_m: float, right_m: float) -> FloatArray:
@@ -133,7 +181,7 @@ def crosswalk(reference_m: FloatArray, at_m: float, left_m: float, right_m: floa
 
 def _open_road(
     rng: np.random.Generator, reference_m: FloatArray, limit_mps: float, start_m: tuple[float, float]
-) -> RoadMap:
+) -> Layout:
     """A road without junctions; the ego drives on one of its forward lanes."""
     forward = int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
     backward = int(rng.choice([0, forward], p=[0.15, 0.85]))
@@ -148,13 +196,13 @@ def _open_road(
     return replace(built, crosswalks=zebras, ego_routes=routes)
 
 
-def straight_map(rng: np.random.Generator) -> RoadMap:
+def straight_map(rng: np.random.Generator) -> Layout:
     """A nearly straight road, 1 to 3 lanes per direction."""
     curvature = rng.uniform(-0.001, 0.001)
     return _open_road(rng, chain_of_arcs([(400.0, curvature)]), rng.uniform(9, 16), (90.0, 150.0))
 
 
-def curve_map(rng: np.random.Generator) -> RoadMap:
+def curve_map(rng: np.random.Generator) -> Layout:
     """A bend of radius 25 to 150 m to either side, sometimes followed by one to the other side."""
     side = rng.choice([-1.0, 1.0])
     radius_m = np.exp(rng.uniform(np.log(25), np.log(150)))
@@ -174,7 +222,7 @@ def _outside_runs(edge_m: FloatArray, polygon_m: FloatArray) -> list[FloatArray]
     return [p for p, k in zip(np.split(edge_m, cuts), np.split(keep, cuts), strict=True) if k[0] and len(p) > 1]
 
 
-def merge_map(rng: np.random.Generator) -> RoadMap:
+def merge_map(rng: np.random.Generator) -> Layout:
     """A slip road that joins the rightmost of 1 to 3 lanes from the right; the main road has priority."""
     count, limit_mps = int(rng.integers(1, 4)), rng.uniform(11, 16)
     two_way = count if rng.random() < 0.6 else 0
@@ -200,12 +248,16 @@ def merge_map(rng: np.random.Generator) -> RoadMap:
     lines = [line for i, line in enumerate(main.road_lines) if i != count - 1]
     gore = (outline.points_m[:, 0] > -30) & (outline.points_m[:, 0] < strip_m + 20)
     border_m = offset(np.stack([x_m, 0 * x_m], -1), -count * LANE_WIDTH_M)
-    for piece, style in ((x_m < -28, "solid"), (gore, "dashed"), (x_m > strip_m + 45, "solid")):
+    for piece, style in (
+        (x_m < -28, LineStyle.SOLID),
+        (gore, LineStyle.DASHED),
+        (x_m > strip_m + 45, LineStyle.SOLID),
+    ):
         lines.append(RoadLine(points_m=border_m[piece], style=style))
     lines.append(ramp.road_lines[0])
     routes = [EgoRoute(lane_ids=(100, 101), start_m=(60.0, 130.0))] * count
     routes += [EgoRoute(lane_ids=(k,) if k < count - 1 else (k, 101), start_m=(140.0, 200.0)) for k in range(count)]
-    return RoadMap(
+    return Layout(
         lanes=lanes,
         road_edges=tuple(edges),
         drivable=(*main.drivable, *ramp.drivable),

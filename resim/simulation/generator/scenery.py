@@ -1,14 +1,12 @@
 """Buildings and trees along the road, never on it."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resim.datatypes.boxes import box_corners
+from resim.datatypes.geometry import FloatArray
 from resim.datatypes.polyline import headings_of, inside, resample
 from resim.datatypes.scene import Building, Tree
-from resim.simulation.generator.roads import RoadMap
-
-FloatArray = NDArray[np.floating]
+from resim.simulation.generator.roads import Layout
 
 CLEARANCE_M = 3.0  # between the road edge and anything that stands: the pavement
 
@@ -22,7 +20,7 @@ def _clear(points_m: FloatArray, edges_m: FloatArray, polygons: tuple[FloatArray
 
 
 def verge(
-    road: RoadMap, focus_m: FloatArray, radius_m: float, rng: np.random.Generator
+    road: Layout, focus_m: FloatArray, radius_m: float, rng: np.random.Generator
 ) -> tuple[tuple[Building, ...], tuple[Tree, ...]]:
     """Scenery beside every road edge within ``radius_m`` of ``focus_m``: a built-up, a mixed or a wooded place."""
     town = float(rng.choice([0.15, 0.5, 0.85]))

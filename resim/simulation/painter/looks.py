@@ -22,6 +22,7 @@ CLOTHES: tuple[Colour, ...] = (
     (200, 60, 50), (50, 80, 160), (230, 190, 70), (60, 60, 66), (70, 140, 90), (220, 220, 215),
 )  # fmt: skip
 WALLS: tuple[Colour, ...] = ((186, 122, 98), (206, 192, 166), (150, 152, 160), (196, 164, 120), (128, 104, 94))
+STRIPE: Colour = (236, 236, 230)
 SKIN: Colour = (214, 168, 136)
 GLASS: Colour = (46, 58, 72)
 TYRE: Colour = (26, 26, 28)
@@ -90,7 +91,7 @@ def pick(colours: tuple[Colour, ...], *names: object) -> Colour:
     return colours[int(unit_hash(*names) * len(colours))]
 
 
-def scaled(colour: Colour, factor: float) -> FloatArray:
+def scaled(colour: Colour, factor: float | FloatArray) -> FloatArray:
     """``colour`` (..., 3) made brighter or darker, within 0..255."""
     return np.minimum(np.asarray(colour) * factor, 255.0)
 

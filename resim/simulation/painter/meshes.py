@@ -1,5 +1,7 @@
 """Meshes: coloured polygons hung on owners (tracks, lights, trees, walls), and what builds them a group at a time.
 
+They know nothing of time: where owners are, and whether their lamps are lit, comes with each moment.
+
 A vertex is [x, y, z, w, s]: metres in its owner's frame (x forward, y left, z up), ``w`` metres to the camera's left
 (so that trunks, heads and limbs show a width from every side), and ``s`` metres that swing along x with its stride.
 A polygon without ``w`` is seen only from the side from which its corners run counter-clockwise.
@@ -13,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resim.datatypes.geometry import FloatArray
-from resim.datatypes.scene import Scene
 from resim.simulation.painter.looks import Colour, Palette
+from resim.simulation.painter.moment import Moment
 
 CORNERS = 8  # vertices stored per polygon; shorter ones repeat their last
 ALWAYS_M = 1e6
@@ -36,19 +38,41 @@ class Meshes:
     two_sided: NDArray[np.bool_]  # (P,)
     reach_m: NDArray[np.float32]  # (P,) drawn up to this distance
     fade_colours: NDArray[np.float32]  # (P, 3) taken on towards that distance
-    poses: FloatArray  # (T, O, 3) world
-    valid: NDArray[np.bool_]  # (T, O)
-    states: NDArray[np.int64]  # (T, O)
-    strides: FloatArray  # (T, O) in [-1, 1]
+    poses: FloatArray  # (O, 3) world, of what stands
+    track: NDArray[np.int64]  # (O,) whose track among the others it is; -1 = nobody's
+    light: NDArray[np.int64]  # (O,) which stop of the map it is the lamp of; -1 = of none
+    stride_m: FloatArray  # (O,) distance over which limbs swing once
+    phase_rad: FloatArray  # (O,) where in the swing it begins
     radii_m: FloatArray  # (O,)
     flat: NDArray[np.bool_]  # (O,) a wall, seen only from the side to which its heading points
+
+    def at(self, moment: Moment) -> "Placed":
+        """Where the owners are at one moment."""
+        moved, lamps = self.track >= 0, self.light >= 0
+        track = self.track[moved]
+        poses, valid, states = self.poses.copy(), np.ones(len(moved), bool), np.zeros(len(moved), np.int64)
+        poses[moved], valid[moved], states[moved] = moment.poses[track], moment.valid[track], moment.braking[track]
+        states[lamps] = moment.light_states[self.light[lamps]]
+        swing = np.zeros(len(moved))
+        swing[moved] = np.sin(2 * np.pi * moment.gone_m[track] / self.stride_m[moved] + self.phase_rad[moved])
+        return Placed(poses=poses, valid=valid, states=states, swing=swing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Owners (O) at one moment."""
+
+    poses: FloatArray  # (O, 3) world
+    valid: NDArray[np.bool_]  # (O,)
+    states: NDArray[np.int64]  # (O,) BRAKING or a LightState
+    swing: FloatArray  # (O,) in [-1, 1]
 
 
 class MeshBuilder:
     """Collects owners and their polygons, a whole group at a time: N things of one kind whose sizes are arrays (N,)."""
 
-    def __init__(self, scene: Scene, palette: Palette):
-        self.scene, self.palette = scene, palette
+    def __init__(self, scene_id: str, palette: Palette):
+        self.scene_id, self.palette = scene_id, palette
         self.polygons: list[tuple] = []
         self.owners: list[tuple] = []
         self.num_owners = 0
@@ -57,15 +81,17 @@ class MeshBuilder:
         self,
         poses: FloatArray,
         radii_m: FloatArray,
-        valid: NDArray[np.bool_] | bool = True,
-        states: NDArray[np.integer] | int = 0,
-        strides: FloatArray | float = 0.0,
+        *,
+        track: NDArray[np.int64] | int = -1,
+        light: NDArray[np.int64] | int = -1,
+        stride_m: float = np.inf,
+        phase_rad: FloatArray | float = 0.0,
         flat: bool = False,
     ) -> NDArray[np.int64]:
-        """N new owners with ``poses`` (N, 3) or (T, N, 3); returns their indices (N,)."""
-        n, t = len(radii_m), self.scene.num_steps
-        shaped = (np.broadcast_to(value, (t, n)) for value in (valid, states, strides))
-        self.owners.append((np.broadcast_to(poses, (t, n, 3)), *shaped, radii_m, np.full(n, flat)))
+        """N new owners (see Meshes); ``poses`` (N, 3) count for what stands only. Returns their indices (N,)."""
+        n = len(radii_m)
+        shaped = (np.broadcast_to(value, n) for value in (track, light, stride_m, phase_rad))
+        self.owners.append((np.broadcast_to(poses, (n, 3)), *shaped, radii_m, np.full(n, flat)))
         self.num_owners += n
         return np.arange(self.num_owners - n, self.num_owners)
 
@@ -157,20 +183,21 @@ class MeshBuilder:
 
     def build(self) -> Meshes:
         """The arrays."""
-        if not self.owners:  # one that is never there, so that every array has its shape
-            ids = self.own(np.zeros((1, 3)), np.zeros(1), valid=False)
+        if not self.owners:  # one that nobody sees, so that every array has its shape
+            ids = self.own(np.full((1, 3), 1e9), np.zeros(1))
             self.add(ids, [(0, 0, 0)] * 3, (0.0, 0.0, 0.0))
         corners, owners, colours, lit_colours, fades, counts, lit_states, glowing, two_sided, reach = (
             np.concatenate(chunks, axis=-1 if k == 0 else 0)
             for k, chunks in enumerate(zip(*self.polygons, strict=True))
         )
-        poses, valid, states, strides, radii_m, flat = (
-            np.concatenate(chunks, axis=1 if k < 4 else 0) for k, chunks in enumerate(zip(*self.owners, strict=True))
+        poses, track, light, stride_m, phase_rad, radii_m, flat = (
+            np.concatenate(chunks) for chunks in zip(*self.owners, strict=True)
         )
         return Meshes(
             vertices=corners, normals=_normals(corners[:3]), counts=counts, owners=owners, colours=colours,
             lit_colours=lit_colours, lit_states=lit_states, glowing=glowing, two_sided=two_sided, reach_m=reach,
-            fade_colours=fades, poses=poses, valid=valid, states=states, strides=strides, radii_m=radii_m, flat=flat,
+            fade_colours=fades, poses=poses, track=track, light=light, stride_m=stride_m, phase_rad=phase_rad,
+            radii_m=radii_m, flat=flat,
         )  # fmt: skip
 
 

@@ -4,73 +4,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resim.datatypes.geometry import FloatArray, from_frame
-from resim.datatypes.scene import LightState, Scene, Track, TrackKind
+from resim.datatypes.road_map import StopKind, StopLine
+from resim.datatypes.scene import Building, LightState, Scene, Track, TrackKind, Tree
 from resim.simulation.painter import looks
 from resim.simulation.painter.looks import Colour, Palette, mixed, pick, scaled, unit_hash
 from resim.simulation.painter.meshes import OCTAGON, MeshBuilder, Meshes
+from resim.simulation.paths import stop_pose
 
 DETAIL_M = 45.0  # wheels, pillars and bumpers are left out beyond this distance
 TALL_M = 2.0  # vehicles above this are vans, trucks and buses
 FLOOR_M = 3.2
 LAMPLIGHT: Colour = (255, 206, 120)
+ORANGE: Colour = (232, 108, 30)
 BRAKING = 1  # owner state of a vehicle whose brake lamps are on
 
 
 def build_meshes(scene: Scene, palette: Palette) -> Meshes:
     """Polygons for everything in ``scene`` but the ego."""
-    build = MeshBuilder(scene, palette)
-    others = [track for index, track in enumerate(scene.tracks) if index != scene.ego_index]
-    vehicles = [track for track in others if track.kind == TrackKind.VEHICLE]
+    build = MeshBuilder(scene.scene_id, palette)
+    others = list(enumerate(scene.others()))
+    vehicles = [item for item in others if item[1].kind == TrackKind.VEHICLE]
     for tall in (False, True):
-        if group := [track for track in vehicles if (track.height_m > TALL_M) == tall]:
-            _vehicles(build, group, tall)
-    if walkers := [track for track in others if track.kind == TrackKind.PEDESTRIAN]:
-        _pedestrians(build, walkers)
-    if riders := [track for track in others if track.kind == TrackKind.CYCLIST]:
-        _cyclists(build, riders)
-    if scene.lights:
-        _lights(build)
-    if scene.buildings:
-        _buildings(build)
-    if scene.trees:
-        _trees(build)
+        if group := [item for item in vehicles if (item[1].height_m > TALL_M) == tall]:
+            _vehicles(build, *_unzip(group), tall)
+    for kind, builder in (
+        (TrackKind.PEDESTRIAN, _pedestrians),
+        (TrackKind.CYCLIST, _cyclists),
+        (TrackKind.STATIC, _statics),
+    ):
+        if group := [item for item in others if item[1].kind == kind]:
+            builder(build, *_unzip(group))
+    lamps = [(i, s) for i, s in enumerate(scene.road.stops) if s.kind == StopKind.LIGHT and s.lamp_m is not None]
+    if lamps:
+        _lights(build, scene, lamps)
+    if scene.scenery is not None and scene.scenery.buildings:
+        _buildings(build, scene.scenery.buildings)
+    if scene.scenery is not None and scene.scenery.trees:
+        _trees(build, scene.scenery.trees)
     return build.build()
 
 
-def _braking(track: Track, dt_s: float) -> NDArray[np.int64]:
-    """1 where a vehicle slows down, or stands after it has moved; looks only at the past."""
-    speed_mps = np.abs(track.speed_mps)
-    slows = np.diff(speed_mps, prepend=speed_mps[0]) / dt_s < -0.7
-    stands = (speed_mps < 0.3) & (np.maximum.accumulate(np.where(track.valid, speed_mps, 0.0)) > 0.5)
-    return np.where(slows | stands, BRAKING, 0)
-
-
-def _stride(track: Track, dt_s: float, length_m: float) -> FloatArray:
-    """Swing of limbs in [-1, 1] from the distance gone."""
-    return np.sin(2 * np.pi * np.cumsum(np.abs(track.speed_mps)) * dt_s / length_m + track.track_id)
+def _unzip(items: list[tuple[int, Track]]) -> tuple[NDArray[np.int64], list[Track]]:
+    return np.array([index for index, _ in items], np.int64), [track for _, track in items]
 
 
 def _picks(build: MeshBuilder, colours: tuple[Colour, ...], tracks: list[Track], what: str) -> FloatArray:
     """A colour (N, 3) for each track."""
-    return np.array([pick(colours, build.scene.scene_id, track.track_id, what) for track in tracks])
+    return np.array([pick(colours, build.scene_id, track.track_id, what) for track in tracks])
 
 
-def _over_time(values: list) -> NDArray:
-    """(T, ...) of each of N tracks as (T, N, ...)."""
-    return np.stack(values, axis=1)
+def _phases(tracks: list[Track]) -> FloatArray:
+    """Where in their stride they begin, so that no two walk in step."""
+    return np.array([float(t.track_id) if isinstance(t.track_id, int) else 7 * unit_hash(t.track_id) for t in tracks])
 
 
-def _vehicles(build: MeshBuilder, tracks: list[Track], tall: bool) -> None:
+def _vehicles(build: MeshBuilder, index: NDArray[np.int64], tracks: list[Track], tall: bool) -> None:
     """Cars, or when ``tall`` vans, trucks and buses; tail lamps brighten while they brake."""
     x, y = (np.array([getattr(t, size) / 2 for t in tracks]) for size in ("length_m", "width_m"))
     h = np.array([t.height_m for t in tracks])
-    colour = np.array([pick(looks.CAR_COLOURS, build.scene.scene_id, "car", t.track_id) for t in tracks])
-    own = build.own(
-        _over_time([t.poses for t in tracks]),
-        np.hypot(x, y) + 0.5,
-        _over_time([t.valid for t in tracks]),
-        _over_time([_braking(t, build.scene.dt_s) for t in tracks]),
-    )
+    colour = np.array([pick(looks.CAR_COLOURS, build.scene_id, "car", t.track_id) for t in tracks])
+    own = build.own(np.zeros(3), np.hypot(x, y) + 0.5, track=index)
     below = [(i * (x + 0.15), j * (y + 0.2), 0.01) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
     build.add(own, below, scaled(build.palette.road, build.palette.shadow))
     build.box(own, (-x + 0.12, x - 0.12), (-y + 0.06, y - 0.06), (0.02, 0.4), (30, 30, 32), "fblr")
@@ -140,16 +133,12 @@ def _lamps(
         build.pane(own, x + 0.02, span, (z[0] - 0.1, z[1] - 0.1), head, True, glows=dark)
 
 
-def _pedestrians(build: MeshBuilder, tracks: list[Track]) -> None:
+def _pedestrians(build: MeshBuilder, index: NDArray[np.int64], tracks: list[Track]) -> None:
     """Two legs and two arms that swing with the stride, a torso and a head."""
     h = np.array([t.height_m for t in tracks])
     shirt, trousers = _picks(build, looks.CLOTHES, tracks, "shirt"), _picks(build, looks.CLOTHES, tracks, "legs") * 0.6
-    own = build.own(
-        _over_time([t.poses for t in tracks]),
-        np.full(len(tracks), 0.6),
-        _over_time([t.valid for t in tracks]),
-        strides=_over_time([_stride(t, build.scene.dt_s, 1.5) for t in tracks]),
-    )
+    radii_m = np.full(len(tracks), 0.6)
+    own = build.own(np.zeros(3), radii_m, track=index, stride_m=1.5, phase_rad=_phases(tracks))
     build.add(own, [(0.35 * c, 0.35 * s, 0.01) for c, s in OCTAGON], scaled(build.palette.road, build.palette.shadow))
     for side in (-1, 1):
         build.limb(own, (0, 0.1 * side, 0.5 * h, 0), (0, 0.1 * side, 0, 0.36 * side), 0.17, trousers)
@@ -160,16 +149,12 @@ def _pedestrians(build: MeshBuilder, tracks: list[Track]) -> None:
     build.blob(own, 0.92 * h, (0.125, 0.15), looks.SKIN)
 
 
-def _cyclists(build: MeshBuilder, tracks: list[Track]) -> None:
+def _cyclists(build: MeshBuilder, index: NDArray[np.int64], tracks: list[Track]) -> None:
     """Two wheels, a frame, and a rider who leans forward and pedals."""
     h = np.array([t.height_m for t in tracks])
     shirt, frame = _picks(build, looks.CLOTHES, tracks, "shirt"), _picks(build, looks.CAR_COLOURS, tracks, "frame")
-    own = build.own(
-        _over_time([t.poses for t in tracks]),
-        np.full(len(tracks), 1.1),
-        _over_time([t.valid for t in tracks]),
-        strides=_over_time([_stride(t, build.scene.dt_s, 4.0) for t in tracks]),
-    )
+    radii_m = np.full(len(tracks), 1.1)
+    own = build.own(np.zeros(3), radii_m, track=index, stride_m=4.0, phase_rad=_phases(tracks))
     build.add(own, [(0.9 * c, 0.3 * s, 0.01) for c, s in OCTAGON], scaled(build.palette.road, build.palette.shadow))
     for wheel_x in (-0.52, 0.52):
         for radius_m, colour in ((0.34, looks.TYRE), (0.26, (118.0, 120.0, 118.0))):
@@ -186,12 +171,22 @@ def _cyclists(build: MeshBuilder, tracks: list[Track]) -> None:
     build.blob(own, 0.96 * h, (0.14, 0.09), frame, x_m=0.2)
 
 
-def _lights(build: MeshBuilder) -> None:
+def _statics(build: MeshBuilder, index: NDArray[np.int64], tracks: list[Track]) -> None:
+    """Cones, barriers and the like: boxes, striped where they are high enough."""
+    x, y = (np.array([getattr(t, size) / 2 for t in tracks]) for size in ("length_m", "width_m"))
+    h = np.array([t.height_m for t in tracks])
+    own = build.own(np.zeros(3), np.hypot(x, y) + 0.2, track=index)
+    for low, high, colour in ((0.0, 0.4, ORANGE), (0.4, 0.7, looks.STRIPE), (0.7, 1.0, ORANGE)):
+        build.box(own, (-x, x), (-y, y), (low * h, high * h), colour)
+
+
+def _lights(build: MeshBuilder, scene: Scene, lamps: list[tuple[int, StopLine]]) -> None:
     """Poles, dark housings, and three lamps each, seen by the traffic that the light governs."""
-    lights = build.scene.lights
-    z = np.array([light.position_m[2] for light in lights])
-    poses = np.array([[*light.position_m[:2], light.heading_rad] for light in lights])
-    own = build.own(poses, np.full(len(lights), 1.5), states=_over_time([light.states for light in lights]))
+    places_m = [stop.lamp_m for _, stop in lamps if stop.lamp_m is not None]
+    z = np.array([place_m[2] for place_m in places_m])
+    headings_rad = [stop_pose(scene.road, stop)[1] for _, stop in lamps]
+    poses = np.array([[*place_m[:2], turn] for place_m, turn in zip(places_m, headings_rad, strict=True)])
+    own = build.own(poses, np.full(len(lamps), 1.5), light=np.array([index for index, _ in lamps], np.int64))
     build.limb(own, (0.1, 0, 0, 0), (0.1, 0, z, 0), 0.22, (70, 74, 76))
     build.box(own, (-0.3, 0.3), (-0.5, 0.5), (z - 1.2, z + 1.2), (36, 38, 38), "blrf")
     for state, offset_m in ((LightState.RED, 0.75), (LightState.YELLOW, 0.0), (LightState.GREEN, -0.75)):
@@ -200,11 +195,10 @@ def _lights(build: MeshBuilder) -> None:
         build.add(own, ring, mixed(scaled(lit, 0.22), (30, 30, 30), 0.4), lit=(int(state), lit))
 
 
-def _trees(build: MeshBuilder) -> None:
+def _trees(build: MeshBuilder, trees: tuple[Tree, ...]) -> None:
     """Trunks, and crowns of three blobs, lighter on top."""
-    trees = build.scene.trees
     h = np.array([tree.height_m for tree in trees])
-    draws = np.array([[unit_hash(build.scene.scene_id, "tree", i, k) for k in range(3)] for i in range(len(trees))])
+    draws = np.array([[unit_hash(build.scene_id, "tree", i, k) for k in range(3)] for i in range(len(trees))])
     green = mixed((58, 92, 44), (98, 116, 48), draws[:, :1])
     own = build.own(np.array([[*tree.xy_m, 0.0] for tree in trees]), 0.4 * h)
     build.limb(own, (0, 0, 0, 0), (0, 0, 0.5 * h, 0), 0.06 * h, (86, 68, 52))
@@ -213,10 +207,10 @@ def _trees(build: MeshBuilder) -> None:
     build.blob(own, 0.8 * h, (0.15 * h, 0.16 * h), scaled(green, 1.2), w_m=(draws[:, 2] - 0.5) * 0.2 * h)
 
 
-def _buildings(build: MeshBuilder) -> None:
+def _buildings(build: MeshBuilder, buildings: tuple[Building, ...]) -> None:
     """Walls of panels about 5 m wide, each its own owner so that trees and corners hide one another rightly."""
-    scene_id, poses, sizes, walls, names = build.scene.scene_id, [], [], [], []
-    for index, building in enumerate(build.scene.buildings):
+    scene_id, poses, sizes, walls, names = build.scene_id, [], [], [], []
+    for index, building in enumerate(buildings):
         base = pick(looks.WALLS, scene_id, "wall", index)
         wall = mixed(scaled(base, 0.7), scaled(base, 1.15), building.shade)
         half = (building.length_m / 2, building.width_m / 2)
