@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv)
+TESTS := not slow  # what pytest's -m selects; empty: every test
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c '$(PYTHON_CHECK)' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
@@ -19,11 +20,11 @@ help:  ## list the targets
 demo: $(STAMP)  ## simulate, train a few steps of each stage, generate; writes outputs/demo/report.html
 	$(BIN)/python eval/demo.py --output_dir outputs/demo --overwrite
 
-test: $(STAMP)  ## lint, format check, type check, tests
+test: $(STAMP)  ## lint, format check, type check, tests on all cores (TESTS= for the slow ones too)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy resim
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto -m '$(strip $(TESTS))'
 
 tiny: $(STAMP)  ## train checkpoints/tiny from nothing but this repository (continues where it was stopped)
 	$(BIN)/python train/make_tiny.py --overwrite
