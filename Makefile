@@ -12,7 +12,7 @@ PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c '$(PYTHON_CHECK)' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
 
-.PHONY: help demo test tiny kitti golden doctor requirements clean
+.PHONY: help demo test tiny kitti golden doctor gpu requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -38,6 +38,9 @@ golden: $(STAMP)  ## write the tests' stored losses anew; read the diff before c
 
 doctor: $(STAMP)  ## what this machine has, and which presets fit on it
 	$(BIN)/resim doctor
+
+gpu: $(STAMP)  ## benchmarks and checks that need a GPU, in under eight minutes; writes outputs/gpu.json
+	$(BIN)/python benchmarks/gpu.py --output outputs/gpu.json
 
 requirements:  ## pin every dependency again, from the ranges in pyproject.toml
 	@test -n "$(UV)" || { echo "make requirements needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
