@@ -22,6 +22,7 @@ def test_every_part_runs_on_the_cpu(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_the_dry_run_as_a_whole(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", "--dry_run", "--output", str(tmp_path / "gpu.json")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
