@@ -71,17 +71,18 @@ def run_part(name: str, limit_s: float, dry_run: bool, packages: Path) -> dict[s
         command = [sys.executable, "-m", "gpu_parts", name, str(result), "dry" if dry_run else "full"]
         try:
             with log.open("w") as output:
-                status = subprocess.run(
+                done = subprocess.run(
                     command, env=environment, stdout=output, stderr=output, timeout=limit_s, check=False
-                ).returncode
+                )
         except subprocess.TimeoutExpired:
+            print(log.read_text(), file=sys.stderr)
             return {"status": "failed", "why": f"took more than its {limit_s:.0f} s"}
-        if status == 0:
+        if done.returncode == 0:
             return json.loads(result.read_text())
         said = log.read_text()
     print(said, file=sys.stderr)
-    last = said.strip().splitlines()[-1:] or ["it said nothing"]
-    return {"status": "failed", "why": f"exit status {status}: {last[0]}"}
+    last_line = said.strip().rpartition("\n")[2]
+    return {"status": "failed", "why": f"exit status {done.returncode}: {last_line}"}
 
 
 def run_parts(parts: list[tuple[str, float]], args: argparse.Namespace, packages: Path) -> dict[str, dict[str, object]]:
