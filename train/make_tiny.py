@@ -101,21 +101,9 @@ def simulate(args: TinyArgs) -> None:
         folder = args.work_dir / "data" / name
         if not folder.exists():
             size = ("--height", HEIGHT_PX, "--width", WIDTH_PX)
-            python(
-                SCRIPTS.parent / "data_prep" / "simulate.py",
-                *(
-                    "--output_dir",
-                    folder,
-                    "--num_clips",
-                    num_clips,
-                    "--seed",
-                    seeds.first,
-                    "--source",
-                    name,
-                    *size,
-                    *flags,
-                ),
-            )
+            count = ("--num_clips", num_clips, "--seed", seeds.first)
+            script = SCRIPTS.parent / "data_prep" / "simulate.py"
+            python(script, "--output_dir", folder, "--source", name, *size, *count, *flags)
 
 
 def train_vae(args: TinyArgs) -> Path:
