@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv)
+TESTS := not slow  # what pytest's -m selects; empty: every test
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c '$(PYTHON_CHECK)' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
 
-.PHONY: help demo test tiny kitti golden doctor requirements clean
+.PHONY: help demo test tiny kitti golden doctor gpu requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -19,11 +20,11 @@ help:  ## list the targets
 demo: $(STAMP)  ## simulate, train a few steps of each stage, generate; writes outputs/demo/report.html
 	$(BIN)/python eval/demo.py --output_dir outputs/demo --overwrite
 
-test: $(STAMP)  ## lint, format check, type check, tests
+test: $(STAMP)  ## lint, format check, type check, tests on all cores (TESTS= for the slow ones too)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy resim
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto -m '$(strip $(TESTS))'
 
 tiny: $(STAMP)  ## train checkpoints/tiny from nothing but this repository (continues where it was stopped)
 	$(BIN)/python train/make_tiny.py --overwrite
@@ -37,6 +38,9 @@ golden: $(STAMP)  ## write the tests' stored losses anew; read the diff before c
 
 doctor: $(STAMP)  ## what this machine has, and which presets fit on it
 	$(BIN)/resim doctor
+
+gpu: $(STAMP)  ## benchmarks and checks that need a GPU, in under eight minutes; writes outputs/gpu.json
+	$(BIN)/python benchmarks/gpu.py --output outputs/gpu.json
 
 requirements:  ## pin every dependency again, from the ranges in pyproject.toml
 	@test -n "$(UV)" || { echo "make requirements needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import Seeds
 from resim.entry_point import run
 from resim.imagination.futures import Precision, Waypoints, load_pipeline, model_size_px
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
@@ -34,7 +35,7 @@ def main(
     num_candidates: int = 16,
     num_inference_steps: int = 10,
     guidance_scale: float | None = None,
-    seed: int = 6_000_000,
+    seed: int = Seeds.BENCHMARKS.first,
     dtype: Precision = "float32",
 ) -> None:
     """Rank the candidates once from one noise and once from two."""

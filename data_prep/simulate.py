@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from resim.data.store import StoreWriter
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import seeds_from
 from resim.entry_point import run
 from resim.simulation.drivers import DRIVERS, POLICIES, Driver
 from resim.simulation.generator.generate import generate_scene
@@ -33,7 +34,7 @@ class SimulateArgs:
     output_dir: Path
     # Clips in all.
     num_clips: int = 100
-    # Seed of the first scene; scene i has seed + i, so that disjoint ranges of seeds share no scene.
+    # Seed of the first scene; scene i has seed + i. resim/datatypes/seeds.py says which are whose.
     seed: int = 0
     # Size of the frames.
     height: int = 64
@@ -102,11 +103,11 @@ def simulate(args: Annotated[SimulateArgs, tyro.conf.arg(name="")]) -> None:
     unknown = sorted(set(args.drivers) - set(known))
     if unknown or not args.drivers:
         raise ValueError(f"--drivers {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
-    if min(args.num_clips, args.num_workers, args.drivers_per_scene, args.height, args.width) < 1 or args.seed < 0:
-        raise ValueError("--num_clips, --num_workers, --drivers_per_scene, --height, --width start at 1, --seed at 0")
+    if min(args.num_clips, args.num_workers, args.drivers_per_scene, args.height, args.width) < 1:
+        raise ValueError("--num_clips, --num_workers, --drivers_per_scene, --height, --width start at 1")
     if args.drivers_per_scene > len(set(args.drivers)):
         raise ValueError(f"--drivers_per_scene {args.drivers_per_scene}: only {len(set(args.drivers))} drivers given")
-    scenes = range(args.seed, args.seed + -(-args.num_clips // args.drivers_per_scene))
+    scenes = seeds_from(args.seed, -(-args.num_clips // args.drivers_per_scene))
     writer = StoreWriter(
         args.output_dir,
         source=args.source,

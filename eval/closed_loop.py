@@ -13,6 +13,7 @@ from resim.data.files import new_folder
 from resim.data.video import write_video
 from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import Seeds, seeds_from
 from resim.entry_point import run
 from resim.gates.closed_loop import ClosedLoop, drift_rows, imagine_rounds, measure_drive
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
@@ -43,8 +44,8 @@ class ClosedLoopArgs:
     num_rounds: int = 3
     # Scenes of the simulator.
     num_scenes: int = 4
-    # The first scene's; no scene of the tiny model's training, its held-out data or the demo has a seed from here on.
-    first_seed: int = 3_500_000
+    # The first scene's.
+    first_seed: int = Seeds.CLOSED_LOOP.first
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
     simple: bool = True
     # Denoising steps a round.
@@ -65,7 +66,7 @@ def simulate(args: ClosedLoopArgs) -> list[Drive]:
         raise ValueError("--num_scenes and --num_rounds start at 1, and --policies takes at least one name")
     num_steps = NUM_HISTORY_FRAMES + args.num_rounds * NUM_FUTURE_FRAMES
     drives = []
-    for seed in range(args.first_seed, args.first_seed + args.num_scenes):
+    for seed in seeds_from(args.first_seed, args.num_scenes):
         simulation = Simulation(generate_scene(seed, simple=args.simple, num_steps=num_steps))
         drives += [simulation.drive(Driver(policy, seed=seed), policy) for policy in args.policies]
     return drives

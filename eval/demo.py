@@ -13,6 +13,7 @@ from resim.data.files import new_folder
 from resim.data.store import ClipStore
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import Seeds
 from resim.entry_point import run
 from resim.gates.measure import GateConfig, load_judges, measure_gates
 from resim.imagination.futures import Frames, model_size_px
@@ -30,7 +31,6 @@ from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import Simulation
 from resim.world_model.pipeline import ReSimPipeline
 
-FIRST_SEED = 2_000_000  # no scene of the tiny model's training or held-out data has a seed from here on
 MIXED = ("expert", *(name for name in DRIVERS if name != "expert"))
 
 
@@ -60,7 +60,12 @@ class DemoArgs:
     # Of the noise, the same for every path of a scene.
     seed: int = 0
     # A few scenes, to show the figures; eval/evaluate.py gates measures them on more.
-    gates: GateConfig = GateConfig(num_scenes=4, num_selection_scenes=2, first_seed=FIRST_SEED + 50_000)
+    gates: GateConfig = GateConfig(
+        num_scenes=4,
+        num_selection_scenes=2,
+        first_seed=Seeds.DEMO_GATES.first,
+        first_selection_seed=Seeds.DEMO_SELECTION.first,
+    )
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -69,14 +74,14 @@ def simulate(data: Path, args: DemoArgs, height_px: int, width_px: int) -> None:
     """The stores that the tiny presets name: video without actions, logs of the expert, simulation of all drivers."""
     expert, mixed = ("--drivers", "expert"), ("--drivers", *MIXED, "--drivers_per_scene", 4)
     stores = {
-        "video": (args.clips, FIRST_SEED, (*expert, "--without_waypoints")),
-        "logs": (args.clips, FIRST_SEED + 10_000, expert),
-        "simulation": (args.clips, FIRST_SEED + 20_000, mixed),
-        "held_out": (args.held_out_clips, FIRST_SEED + 30_000, mixed),
+        "video": (args.clips, Seeds.DEMO_VIDEO, (*expert, "--without_waypoints")),
+        "logs": (args.clips, Seeds.DEMO_LOGS, expert),
+        "simulation": (args.clips, Seeds.DEMO_SIMULATION, mixed),
+        "held_out": (args.held_out_clips, Seeds.DEMO_HELD_OUT, mixed),
     }
-    for name, (num_clips, seed, flags) in stores.items():
+    for name, (num_clips, seeds, flags) in stores.items():
         size = ("--height", height_px, "--width", width_px)
-        count = ("--simple", "--num_clips", num_clips, "--seed", seed)
+        count = ("--simple", "--num_clips", num_clips, "--seed", seeds.first)
         run_command("data_prep/simulate.py", "--output_dir", data / name, "--source", name, *size, *count, *flags)
     model_vae = args.model.resolve() / "vae"
     paths = [data / name for name in stores]
@@ -105,7 +110,7 @@ def report_scene(
     report: Report, folder: Path, pipe: ReSimPipeline, reward_model: Video2Reward, kind: str, args: DemoArgs
 ) -> Mapping[str, object]:
     """Imagine one fresh scene along each driver's path, beside what the simulator says, and grade what is imagined."""
-    scene = generate_scene(FIRST_SEED + 40_000, kind=kind, simple=True)
+    scene = generate_scene(Seeds.DEMO_SCENES.first, kind=kind, simple=True)
     simulation = Simulation(scene)
     drives = {name: simulation.drive(Driver(name), name) for name in args.drivers}
     camera = simulation_camera(*model_size_px(pipe))

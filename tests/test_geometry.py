@@ -1,33 +1,79 @@
-"""Frames of reference and the camera against closed forms."""
+"""Frames of reference against scipy's rotations and rigid transforms, the camera against closed forms."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import RigidTransform, Rotation
 
 from resim.datatypes.clip import SCENE_PROMPT, command_of, prompt_for
-from resim.datatypes.geometry import from_frame, resample_poses, simulation_camera, to_frame, wrap_angle
+from resim.datatypes.geometry import (
+    from_frame,
+    points_from_frame,
+    points_to_frame,
+    resample_poses,
+    simulation_camera,
+    to_frame,
+    wrap_angle,
+)
 
-poses = st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-3.1, 3.1)).map(np.array)
+poses = st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-50, 50)).map(np.array)
+batches = st.lists(poses, min_size=1, max_size=5).map(np.stack)  # (N, 3)
+
+
+def rotation(heading_rad):
+    return Rotation.from_euler("z", heading_rad)
+
+
+def in_space(xy_m):
+    """Points (N, 2) in the plane z = 0."""
+    return np.pad(xy_m, ((0, 0), (0, 1)))
+
+
+def rigid(pose):
+    """A pose as the rigid transform from its frame to the outer one."""
+    return RigidTransform.from_components([*pose[:2], 0.0], rotation(pose[2]))
+
+
+def assert_same_poses(found_N3, transforms):
+    for pose, transform in zip(found_N3, transforms, strict=True):
+        assert np.allclose(pose[:2], transform.translation[:2], atol=1e-9)
+        assert (rotation(pose[2]).inv() * transform.rotation).magnitude() == pytest.approx(0, abs=1e-7)
+        assert -np.pi < pose[2] <= np.pi
 
 
 @given(st.floats(-50, 50))
 def test_wrapped_angles_are_the_same_direction_in_the_half_open_circle(angle):
     wrapped = float(wrap_angle(angle))
     assert -np.pi < wrapped <= np.pi
-    assert np.cos(wrapped) == pytest.approx(np.cos(angle), abs=1e-9)
-    assert np.sin(wrapped) == pytest.approx(np.sin(angle), abs=1e-9)
+    assert (rotation(wrapped).inv() * rotation(angle)).magnitude() == pytest.approx(0, abs=1e-7)
 
 
 def test_wrap_keeps_plus_pi():
     assert wrap_angle(np.pi) == pytest.approx(np.pi) and wrap_angle(-np.pi) == pytest.approx(np.pi)
 
 
-@given(pose=poses, origin=poses)
-def test_into_a_frame_and_back(pose, origin):
-    back = from_frame(to_frame(pose, origin), origin)
-    assert np.allclose(back[:2], pose[:2], atol=1e-9)
-    assert float(wrap_angle(back[2] - pose[2])) == pytest.approx(0, abs=1e-9)
+@given(poses_N3=batches, origin=poses)
+def test_frames_are_scipys_rigid_transforms(poses_N3, origin):
+    outer = rigid(origin)
+    assert_same_poses(to_frame(poses_N3, origin), [outer.inv() * rigid(pose) for pose in poses_N3])
+    assert_same_poses(from_frame(poses_N3, origin), [outer * rigid(pose) for pose in poses_N3])
+    assert_same_poses(from_frame(to_frame(poses_N3, origin), origin), [rigid(pose) for pose in poses_N3])
+
+
+@given(poses_N3=batches, origin=poses)
+def test_points_move_as_scipy_moves_them(poses_N3, origin):
+    points_N2, outer = poses_N3[:, :2], rigid(origin)
+    assert np.allclose(points_to_frame(points_N2, origin), outer.inv().apply(in_space(points_N2))[:, :2], atol=1e-9)
+    assert np.allclose(points_from_frame(points_N2, origin), outer.apply(in_space(points_N2))[:, :2], atol=1e-9)
+
+
+def test_every_leading_shape_is_the_same_poses():
+    rng = np.random.default_rng(0)
+    poses_543, origin = rng.normal(size=(5, 4, 3)), rng.normal(size=3)
+    for change in (to_frame, from_frame):
+        each = np.stack([change(pose, origin) for pose in poses_543.reshape(-1, 3)])
+        assert np.array_equal(change(poses_543, origin).reshape(-1, 3), each)
 
 
 def test_x_is_forward_and_y_left():

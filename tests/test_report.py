@@ -40,6 +40,22 @@ def test_page_holds_everything_and_fetches_nothing(tmp_path):
     assert [p.name for p in tmp_path.glob("*.partial")] == []
 
 
+def test_markup_in_any_text_is_shown_and_not_obeyed(tmp_path):
+    write_video(tmp_path / "a.mp4", FRAMES)
+    evil = "\"><script>alert('1')</script>&"
+    report = Report(evil)
+    report.heading(evil)
+    report.paragraph(evil)
+    report.table([{evil: evil, "n": 1}])
+    report.video(tmp_path / "a.mp4", evil)
+    report.picture(FRAMES[0], evil)
+    report.plot(line_plot({"train": ([0, 1], [1.0, 2.0])}, "step", "loss"), evil)
+    report.write(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert page.count("&#34;&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;") == 10
+
+
 def test_video_that_browsers_do_not_play_is_refused(tmp_path):
     with VideoWriter(tmp_path / "full_colour.mp4", pixel_format="yuv444p") as writer:
         writer.write(FRAMES)

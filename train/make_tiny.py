@@ -18,6 +18,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
 
 from resim.data.files import new_folder, require_free
+from resim.datatypes.seeds import Seeds
 from resim.entry_point import run
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.simulation.drivers import DRIVERS, POLICIES
@@ -77,33 +78,32 @@ def python(script: Path, *flags: str | int | Path, launcher: tuple[str, ...] = (
 
 
 def simulate(args: TinyArgs) -> None:
-    """All stores; the seeds of the held-out scenes are used by none of the others."""
+    """All stores, each of scenes of its own."""
     mixed = ("--drivers", "expert", *NON_EXPERTS)
     simple = ("--simple", "--drivers", *(("expert",) * 3), *NON_EXPERTS, *POLICIES, "--drivers_per_scene")
     strays_of = (*(("expert",) * 2), *NON_EXPERTS, *LANE_LEAVERS, *(("random",) * 2), *POLICIES)
     strays = ("--simple", "--drivers", *strays_of, "--drivers_per_scene")
     stores = {
-        "vae_frames": (args.vae_clips, 500_000, mixed),
-        "held_out": (args.held_out_clips, 1_000_000, (*mixed, "--drivers_per_scene", 3)),
-        "video": (args.video_clips, 0, ("--drivers", "expert", "--without_waypoints")),
-        "logs": (args.log_clips, 100_000, ("--drivers", "expert")),
-        "simulation": (args.simulation_clips, 200_000, (*mixed, "--drivers_per_scene", 4)),
-        "simple": (args.simple_clips, 300_000, (*simple, 6)),
-        "simple_more": (args.simple_more_clips, 400_000, (*simple, 3)),
-        "simple_scenes": (args.simple_scenes_clips, 410_000, (*simple, 1)),
-        "simple_strays": (args.simple_strays_clips, 420_200, (*strays, 1)),
-        "fresh_scenes": (args.fresh_scenes_clips, 1_500_000, (*simple, 1)),
-        "fresh_strays": (args.fresh_strays_clips, 1_600_000, (*strays, 1)),
-        "simple_held_out": (2 * args.held_out_clips, 1_100_000, (*simple, 6)),
+        "vae_frames": (args.vae_clips, Seeds.TRAINING_VAE, mixed),
+        "held_out": (args.held_out_clips, Seeds.HELD_OUT, (*mixed, "--drivers_per_scene", 3)),
+        "video": (args.video_clips, Seeds.TRAINING_VIDEO, ("--drivers", "expert", "--without_waypoints")),
+        "logs": (args.log_clips, Seeds.TRAINING_LOGS, ("--drivers", "expert")),
+        "simulation": (args.simulation_clips, Seeds.TRAINING_SIMULATION, (*mixed, "--drivers_per_scene", 4)),
+        "simple": (args.simple_clips, Seeds.TRAINING_SIMPLE, (*simple, 6)),
+        "simple_more": (args.simple_more_clips, Seeds.TRAINING_SIMPLE_MORE, (*simple, 3)),
+        "simple_scenes": (args.simple_scenes_clips, Seeds.TRAINING_SIMPLE_SCENES, (*simple, 1)),
+        "simple_strays": (args.simple_strays_clips, Seeds.TRAINING_SIMPLE_STRAYS, (*strays, 1)),
+        "fresh_scenes": (args.fresh_scenes_clips, Seeds.TRAINING_FRESH_SCENES, (*simple, 1)),
+        "fresh_strays": (args.fresh_strays_clips, Seeds.TRAINING_FRESH_STRAYS, (*strays, 1)),
+        "simple_held_out": (2 * args.held_out_clips, Seeds.HELD_OUT_SIMPLE, (*simple, 6)),
     }
-    for name, (num_clips, seed, flags) in stores.items():
+    for name, (num_clips, seeds, flags) in stores.items():
         folder = args.work_dir / "data" / name
         if not folder.exists():
             size = ("--height", HEIGHT_PX, "--width", WIDTH_PX)
-            python(
-                SCRIPTS.parent / "data_prep" / "simulate.py",
-                *("--output_dir", folder, "--num_clips", num_clips, "--seed", seed, "--source", name, *size, *flags),
-            )
+            count = ("--num_clips", num_clips, "--seed", seeds.first)
+            script = SCRIPTS.parent / "data_prep" / "simulate.py"
+            python(script, "--output_dir", folder, "--source", name, *size, *count, *flags)
 
 
 def train_vae(args: TinyArgs) -> Path:

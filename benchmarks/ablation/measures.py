@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ablation.variants import Run, Schedule, pretraining, run_folder, trainings
 from resim.data.files import sha256_of
 from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, prompt_for
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import Seeds, seeds_from
 from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine, read_paths
 from resim.gates.closed_loop import imagine_rounds, round_clips, sharpness_grey_levels
 from resim.imagination.futures import Frames
@@ -52,8 +52,8 @@ class MeasureConfig:
     inverse_dynamics: Path = Path("outputs/tiny/inverse_dynamics/model")
     # Scenes with three paths each, and a drive of the expert over several rounds.
     num_scenes: int = 12
-    # The first scene's; nothing is trained or reported elsewhere on scenes from here on.
-    first_seed: int = 3_700_000
+    # The first scene's.
+    first_seed: int = Seeds.ABLATIONS.first
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
     simple: bool = True
     # Rounds of 4 s along the expert's path.
@@ -100,7 +100,7 @@ def draw_test_scenes(config: MeasureConfig, reader: InverseDynamics) -> list[Tes
     """Scenes of the simple world, from ``first_seed`` on, with three paths apart and an expert that hits nothing."""
     camera = simulation_camera(reader.config.height_px, reader.config.width_px)
     scenes: list[TestScene] = []
-    for seed in count(config.first_seed):
+    for seed in seeds_from(config.first_seed):
         if len(scenes) == config.num_scenes:
             break
         gate = draw_scene(seed, camera, config.simple)

@@ -6,7 +6,6 @@ out of each generated future. A path passes when the future generated for it is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import Camera
+from resim.datatypes.seeds import seeds_from
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
 from resim.simulation.drivers import DRIVERS, Driver
@@ -62,17 +62,20 @@ def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
 
 
 def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) -> tuple[list[GateScene], int]:
-    """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them."""
+    """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them.
+
+    Raises ValueError where the range of ``first_seed`` (resim/datatypes/seeds.py) holds fewer.
+    """
     scenes: list[GateScene] = []
     with tqdm(total=num_scenes, desc="simulate", unit="scene") as progress:
-        for seed in count(first_seed):
+        for seed in seeds_from(first_seed):
             scene = draw_scene(seed, camera, simple)
             if scene is not None:
                 scenes.append(scene)
                 progress.update()
             if len(scenes) == num_scenes:
                 return scenes, seed - first_seed + 1
-    raise AssertionError("seeds do not end")
+    raise ValueError(f"{len(scenes)} scenes with three paths apart from seed {first_seed} on, not {num_scenes}")
 
 
 def imagine(

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.seeds import Seeds, seeds_from
 from resim.gates.action_gate import GateScene, draw_scenes, imagine, judge_scene
 from resim.gates.action_gate import summary as gate_summary
 from resim.gates.policy_selection import Judged, draw_candidates, joined, judge_candidates
@@ -23,7 +24,6 @@ from resim.world_model.pipeline import ReSimPipeline
 # The world model and the two models that judge its futures.
 Models = tuple[ReSimPipeline, InverseDynamics, Video2Reward]
 Item = TypeVar("Item")
-SELECTION_SEED_OFFSET = 200_000  # the scenes of the selection come so far after those of the action gate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,10 @@ class GateConfig:
     num_scenes: int = 64
     # Scenes of the reward pairs and the policy selection, seven paths each.
     num_selection_scenes: int = 100
-    # The first seed of the scenes; none of the tiny model's training, its held-out data or the demo is from here on.
-    first_seed: int = 3_000_000
+    # The first seed of the action gate's scenes.
+    first_seed: int = Seeds.GATES.first
+    # The first seed of the selection's scenes.
+    first_selection_seed: int = Seeds.SELECTION.first
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
     simple: bool = True
     # Futures of each candidate in the selection; the variance baseline needs two.
@@ -85,8 +87,7 @@ def measure_gates(load: Callable[[], Models], config: GateConfig, *, num_workers
         raise ValueError(f"--num_workers {num_workers}: more than --num_scenes or --num_selection_scenes")
     camera = simulation_camera(*model_size_px(load()[0]))
     scenes, num_seeds_drawn = draw_scenes(config.first_seed, config.num_scenes, camera, config.simple)
-    first = config.first_seed + SELECTION_SEED_OFFSET
-    seeds = range(first, first + config.num_selection_scenes)
+    seeds = seeds_from(config.first_selection_seed, config.num_selection_scenes)
     shares = [(load, config, share(scenes, n, num_workers), share(seeds, n, num_workers)) for n in range(num_workers)]
     if num_workers == 1:
         parts = [measure_part(*shares[0])]
