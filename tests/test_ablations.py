@@ -17,7 +17,7 @@ from tiny_run import HEIGHT_PX, LATENT_SHAPE, WIDTH_PX
 from data_prep.select_drivers import SelectArgs, select_drivers
 from resim.data.latents import LatentCache, write_latents
 from resim.data.store import ClipStore, StoreWriter
-from resim.training.config import flatten
+from resim.runtime.config import flatten
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
 from resim.training.presets.command_line import parse_command_line
 from resim.world_model.pipeline import ReSimPipeline

@@ -25,8 +25,8 @@ from resim.judges.inverse_dynamics import (
     segments,
 )
 from resim.metrics.trajectory import path_distance_m
-from resim.training.config import OptimConfig
-from resim.training.fit import FitConfig, fit
+from resim.runtime.fit import FitConfig, fit
+from resim.runtime.optim import OptimConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_inverse_dynamics as script  # noqa: E402

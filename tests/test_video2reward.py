@@ -16,8 +16,8 @@ from resim.data.store import StoreWriter
 from resim.datatypes.clip import Infractions
 from resim.judges.features import FeatureCache
 from resim.judges.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
-from resim.training.config import OptimConfig
-from resim.training.fit import FitConfig, fit, load_trained
+from resim.runtime.fit import FitConfig, fit, load_trained
+from resim.runtime.optim import OptimConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_video2reward as script  # noqa: E402

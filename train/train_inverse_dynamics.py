@@ -9,7 +9,7 @@ import tyro
 from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.judges.inverse_dynamics import InverseDynamics, mirrored, motion_loss
-from resim.training.fit import FitConfig, fit, tiny_fit
+from resim.runtime.fit import FitConfig, fit, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from resim.data.files import append_line, new_folder, require_free
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.training.config import flatten
-from resim.training.fit import require_same_settings
+from resim.runtime.config import flatten
+from resim.runtime.fit import require_same_settings
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents
 

@@ -13,7 +13,7 @@ from resim.entry_point import run
 from resim.judges.features import FeatureCache
 from resim.judges.video2reward import Video2Reward, seen_frames
 from resim.metrics.reward import share_of_ordered_pairs
-from resim.training.fit import FitConfig, Loss, fit, tiny_fit
+from resim.runtime.fit import FitConfig, Loss, fit, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from resim.data.batch import Batch
 from resim.entry_point import one_line_errors
+from resim.runtime.optim import require_finite_norm, set_learning_rate
 from resim.training.checkpoint import (
     find_checkpoint,
     load_state,
@@ -24,8 +25,6 @@ from resim.training.presets.command_line import parse_command_line
 from resim.training.run import TrainingRun, averaged_weights, make_accelerator, set_up
 from resim.training.steps import (
     require_finite_losses,
-    require_finite_norm,
-    set_learning_rate,
     step_generator,
     weighted_sum,
 )
@@ -54,7 +53,7 @@ def train(config: TrainConfig) -> None:
     progress = tqdm(total=config.max_train_steps, initial=start, disable=not accelerator.is_main_process, desc="train")
     log.restart_clock()
     for step in range(start, config.max_train_steps):
-        learning_rate = set_learning_rate(run.optimizer, step, config)
+        learning_rate = set_learning_rate(run.optimizer, step, config.max_train_steps, config.optim)
         grad_norm = accumulate_gradients(run, batches, step, log)
         run.optimizer.step()
         run.optimizer.zero_grad()

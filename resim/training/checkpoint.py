@@ -38,7 +38,8 @@ from resim.data.files import (
     sha256_of,
     write_aside,
 )
-from resim.training.config import TrainConfig, flatten
+from resim.runtime.config import flatten
+from resim.training.config import TrainConfig
 from resim.training.run import TrainingRun, averaged_weights
 from resim.world_model.lora import has_lora, save_lora, without_lora
 from resim.world_model.pipeline import LORA_FOLDER, ReSimPipeline

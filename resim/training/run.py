@@ -15,9 +15,10 @@ from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
 from resim.data.mixture import TrainingData
+from resim.runtime.optim import make_optimizer
 from resim.training.config import TrainConfig
 from resim.training.data import training_data
-from resim.training.steps import BatchEncoder, choose_trainable, make_optimizer
+from resim.training.steps import BatchEncoder, choose_trainable
 from resim.world_model.latents import spatial_factor
 from resim.world_model.model import from_cogvideox
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from resim.data.drives import DriveData, Drives, collate_drives
 from resim.data.files import append_line, new_folder, require_free
 from resim.data.mixture import RankBatchSampler
-from resim.training.config import OptimConfig, flatten
-from resim.training.steps import learning_rate_at, make_optimizer, require_finite_norm
+from resim.runtime.config import flatten
+from resim.runtime.optim import OptimConfig, make_optimizer, require_finite_norm, set_learning_rate
 
 STATE_FILE = "training_state.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -132,8 +132,7 @@ def fit(
     progress = tqdm(loader, initial=start, total=config.max_train_steps, desc="train", unit="step")
     for step, drives in enumerate(progress, start=start):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config.max_train_steps, config.optim)
+        set_learning_rate(optimizer, step, config.max_train_steps, config.optim)
         with accelerator.autocast():
             value = loss(model, drives, generator)
         accelerator.backward(value)
