@@ -16,6 +16,7 @@ from tqdm import tqdm
 from resim.data.files import new_folder
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER
 from resim.runtime.config import flatten
+from resim.runtime.resume import require_same_settings
 from resim.training.checkpoint import CONFIG_FILE, INDEX_FILE, list_checkpoints
 from resim.training.log import read_metrics
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
@@ -84,12 +85,7 @@ def is_finished(training: Training) -> bool:
     saved = json.loads((training.folder / CONFIG_FILE).read_text())["config"]
     with PARSING:
         wanted = flatten(parse_command_line(training.flags))
-    for name in wanted.keys() - {"resume_from_checkpoint", "overwrite"}:
-        if saved.get(name) != wanted[name]:
-            raise ValueError(
-                f"{training.folder} was trained with {name} {saved.get(name)}, now {wanted[name]}: "
-                "set it back, or give another --output_dir"
-            )
+    require_same_settings(saved, wanted, training.folder, free_to_change={"resume_from_checkpoint", "overwrite"})
     return True
 
 

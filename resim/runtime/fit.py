@@ -18,8 +18,8 @@ from resim.data.files import append_line, new_folder, require_free
 from resim.data.mixture import RankBatchSampler
 from resim.runtime.config import flatten
 from resim.runtime.optim import OptimConfig, make_optimizer, require_finite_norm, set_learning_rate
+from resim.runtime.resume import restore_state, save_state
 
-STATE_FILE = "training_state.pt"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FOLDER = "model"
 # What a continued run may change, because no weight depends on it; stores are compared by what they hold.
@@ -117,7 +117,8 @@ def fit(
     settings = what_weights_depend_on(model, config, data)
     model, optimizer = accelerator.prepare(model, optimizer)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    start = restore(config.output_dir / STATE_FILE, model, optimizer, settings)
+    state = {"model": model, "optimizer": optimizer}
+    start = restore_state(config.output_dir, state, settings)
     sampler = RankBatchSampler(
         start_step=start,
         num_steps=config.max_train_steps - start,
@@ -145,7 +146,7 @@ def fit(
         if done % config.checkpointing_steps == 0 or done == config.max_train_steps:
             found = measure(model, held_out, evaluate)
             log(config, {"step": done, "loss": value.item(), **found})
-            checkpoint(config.output_dir / STATE_FILE, model, optimizer, settings, done)
+            save_state(config.output_dir, state, settings, done)
     with new_folder(model_folder, kind="model", inputs=inputs, overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
     return found
@@ -198,34 +199,3 @@ def what_weights_depend_on(model: ModelMixin, config: FitConfig, data: DriveData
     network = {f"network {name}": value for name, value in model.config.items() if not name.startswith("_")}
     stores = {"content of --stores": [store.fingerprint for store in data.stores]}
     return {name: json.dumps(value) for name, value in (values | network | stores).items()}
-
-
-def require_same_settings(saved: dict[str, str], now: dict[str, str], folder: Path) -> None:
-    """Raise ValueError naming the first setting that would make the continued run in ``folder`` another run."""
-    for name, value in now.items():
-        if saved.get(name) != value:
-            raise ValueError(
-                f"cannot continue {folder}: {name} was {saved.get(name)}, now {value}; "
-                "set it back, or give another --output_dir"
-            )
-
-
-def restore(file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, str]) -> int:
-    """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
-    if not file.is_file():
-        return 0
-    state = torch.load(file, weights_only=True)
-    require_same_settings(state.get("settings", {}), settings, file.parent)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
-
-
-def checkpoint(
-    file: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, str], step: int
-) -> None:
-    """Write the state to go on from, aside first."""
-    partial = file.with_name(file.name + ".partial")
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "settings": settings, "step": step}
-    torch.save(state, partial)
-    partial.rename(file)
