@@ -19,9 +19,9 @@ from tiny_run import HEIGHT_PX, WIDTH_PX, write_world
 from resim.data.collate import collate
 from resim.data.files import sha256_of
 from resim.data.video import read_clip
+from resim.runtime.log import read_metrics
 from resim.runtime.optim import require_finite_norm
 from resim.training.data import training_batches, training_data
-from resim.training.log import read_metrics
 from resim.training.run import load_pipeline
 from resim.world_model.losses import training_losses
 from resim.world_model.pipeline import ReSimPipeline

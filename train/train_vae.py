@@ -17,11 +17,13 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from resim.data.files import append_line, new_folder, require_free
+from resim.data.files import new_folder, require_free
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
 from resim.runtime.config import flatten
+from resim.runtime.fit import require_one_process
+from resim.runtime.log import append_row, begin_log
 from resim.runtime.resume import Stateful, restore_state, save_state
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents
@@ -161,6 +163,7 @@ class Optimizers:
 
 def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     """Train, continue, or say that it is done."""
+    require_one_process()
     vae_folder = args.output_dir / "vae"
     if vae_folder.exists():
         print(f"{vae_folder} is complete")
@@ -179,6 +182,7 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
         settings["content of --decoder_of"] = vae_fingerprint(args.decoder_of)
     state: dict[str, Stateful] = {"vae": vae, "ema": ema, "muon": optimizers.muon, "adam": optimizers.adam}
     first_step = restore_state(args.output_dir, state, settings)
+    begin_log(args.output_dir, first_step)
 
     progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
     for step in progress:
@@ -201,7 +205,8 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     ema.copy_to(vae.parameters())
     if args.decoder_of is None:
         vae = finish(vae.cpu(), train_frames, args)
-    log(args, {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)})
+    found = {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)}
+    log(args, {"step": args.max_train_steps, **found})
     with new_folder(vae_folder, kind="model", inputs=inputs, overwrite=False) as folder:
         vae.save_pretrained(folder)
 
@@ -209,7 +214,7 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
 def log(args: VaeArgs, row: dict[str, float]) -> None:
     """Print a measurement and keep it."""
     print(row)
-    append_line(args.output_dir / "metrics.jsonl", json.dumps(row))
+    append_row(args.output_dir, row)
 
 
 def measure(args: VaeArgs, step: int, vae: AutoencoderKLCogVideoX, ema: EMAModel, held_out: np.ndarray) -> None:

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from resim.data.files import new_folder
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER
 from resim.runtime.config import flatten
+from resim.runtime.log import read_metrics
 from resim.runtime.resume import require_same_settings
 from resim.training.checkpoint import CONFIG_FILE, INDEX_FILE, list_checkpoints
-from resim.training.log import read_metrics
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
 from resim.training.presets.command_line import parse_command_line
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
