@@ -156,6 +156,8 @@ def write_deeper_model(args: TinyArgs, shallow: Path) -> Path:
     if folder.exists():
         return folder
     pipeline = ReSimPipeline.from_pretrained(shallow)
+    if has_lora(pipeline.transformer):  # new layers have none
+        merge_lora(pipeline.transformer)
     pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=TINY_DEEP.num_layers))
     pipeline.register_to_config(guidance_scale=1.0)
     with new_folder(folder, kind="model", inputs=[shallow], overwrite=False) as partial:
