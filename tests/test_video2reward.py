@@ -155,7 +155,7 @@ def test_kept_features_and_weights_learnt_before_are_not_mixed(drives, tmp_path,
     args = script.Video2RewardArgs(vit="vit_small_patch14_dinov2", feature_cache=tmp_path / "features")
     config = replace(config_for(tmp_path / "out"), init_from=tmp_path)
     with pytest.raises(ValueError, match="give one of the two"):
-        script.train(args, on(drives), config)
+        script.train_video2reward(args, on(drives), config)
 
 
 def plain_loss(model, drives, generator):

@@ -52,7 +52,7 @@ def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]
     }
 
 
-def train(
+def train_inverse_dynamics(
     model: Annotated[InverseDynamicsArgs, tyro.conf.arg(name="")],
     drives: Annotated[DrivesConfig, tyro.conf.arg(name="")] = TINY_DRIVES,
     config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
@@ -67,4 +67,4 @@ def train(
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_inverse_dynamics)

@@ -161,7 +161,7 @@ class Optimizers:
         self.adam.step()
 
 
-def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
+def train_vae(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     """Train, continue, or say that it is done."""
     require_one_process()
     vae_folder = args.output_dir / "vae"
@@ -226,4 +226,4 @@ def measure(args: VaeArgs, step: int, vae: AutoencoderKLCogVideoX, ema: EMAModel
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_vae)

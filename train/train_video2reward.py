@@ -84,7 +84,7 @@ def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]
     }
 
 
-def train(
+def train_video2reward(
     model: Annotated[Video2RewardArgs, tyro.conf.arg(name="")],
     drives: Annotated[DrivesConfig, tyro.conf.arg(name="")] = TINY_DRIVES,
     config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
@@ -102,4 +102,4 @@ def train(
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_video2reward)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,11 +22,11 @@ from resim.runtime.resume import require_same_settings
 from resim.training.checkpoint import CONFIG_FILE, INDEX_FILE, list_checkpoints
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
 from resim.training.presets.command_line import parse_command_line
+from resim.training.presets.starts import ABLATION
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 from resim.world_model.trajectory_encoder import TrajectoryEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NUM_LAYERS, NUM_HEADS = 2, 4  # of the model that is trained
 PARSING = Lock()  # tyro's parser is not made for two threads at once
 
 
@@ -40,18 +41,10 @@ def prepare(schedule: Schedule, vae: Path) -> None:
         flags = ["--store", schedule.data_root / source, "--drivers", "expert", "--output_dir", store]
         again = ["--overwrite"] if store.exists() else []  # stopped before its latents
         start([sys.executable, script, *flags, *again], store.with_suffix(".log"))
-    data = tiny_ablation().data
     for seed in range(schedule.num_seeds):
         folder = pretraining(schedule, seed).folder.with_name("init")
         if not folder.exists():
-            pipeline = small_pipeline(
-                AutoencoderKLCogVideoX.from_pretrained(vae),
-                num_layers=NUM_LAYERS,
-                num_heads=NUM_HEADS,
-                height_px=data.height_px,
-                width_px=data.width_px,
-                seed=seed,
-            )
+            pipeline = small_pipeline(AutoencoderKLCogVideoX.from_pretrained(vae), **asdict(ABLATION), seed=seed)
             with new_folder(folder, kind="model", inputs=[vae], overwrite=False) as partial:
                 pipeline.save_pretrained(partial)
 
