@@ -196,9 +196,8 @@ def test_several_processes_are_refused_in_one_line_before_any_work(drives, tmp_p
     command = map(str, (*launcher, "train/train_inverse_dynamics.py", *flags))
     done = subprocess.run(list(command), capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith("train_inverse_dynamics.py: ")]
-    refusal = "2 processes were started, but this trains in one: give --num_processes 1"
-    assert said and set(said) == {f"train_inverse_dynamics.py: {refusal}"}, done.stderr[-2000:]
+    said = "train_inverse_dynamics.py: 2 processes were started, but this trains in one: give --num_processes 1"
+    assert said in done.stderr and 'File "train/' not in done.stderr, done.stderr[-2000:]
     assert not (tmp_path / "out").exists()
 
 

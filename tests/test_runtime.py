@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
 from resim.runtime.fit import FitConfig, fit
@@ -109,7 +110,10 @@ def line_config(output_dir: Path, **changes) -> FitConfig:
 def test_fit_trains_on_any_batch_that_names_its_examples(tmp_path):
     found = fit_a_line(line_config(tmp_path / "out"))
     assert found["at_2"] == pytest.approx(5.0, abs=0.1)
-    assert [row["step"] for row in read_metrics(tmp_path / "out")] == [150, 300]
+    rows = read_metrics(tmp_path / "out")
+    assert [row["step"] for row in rows] == [150, 300]
+    shown = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [event.value for event in shown.Scalars("at_2")] == pytest.approx([row["at_2"] for row in rows])
     assert Line.from_pretrained(tmp_path / "out" / "model").weight.weight.item() == pytest.approx(3.0, abs=0.1)
     with pytest.raises(FloatingPointError, match=r"step 0: gradient norm nan on clips x=0\.0, x=0\.1, x=0\.2"):
         fit_a_line(line_config(tmp_path / "bad", train_batch_size=3), lambda m, b, g: line_error(m, b, g) * torch.nan)

@@ -72,7 +72,6 @@ def train(config: TrainConfig) -> None:
     if accelerator.is_main_process and checkpoint is not None:
         publish(checkpoint, config.output_dir)
     progress.close()
-    log.close()
     accelerator.end_training()
 
 

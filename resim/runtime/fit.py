@@ -22,7 +22,7 @@ from tqdm import tqdm
 from resim.data.files import new_folder, require_free
 from resim.data.mixture import RankBatchSampler
 from resim.runtime.config import flatten
-from resim.runtime.log import append_row, begin_log
+from resim.runtime.log import append_row, begin_log, begin_tensorboard
 from resim.runtime.optim import OptimConfig, make_optimizer, require_finite_norm, set_learning_rate
 from resim.runtime.resume import restore_state, save_state
 
@@ -101,13 +101,16 @@ def fit(
     if config.init_from is not None:
         load_trained(model, config.init_from)
     settings = what_weights_depend_on(model, config, data_settings)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, log_with="tensorboard", project_dir=config.output_dir
+    )
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
     state = {"model": model, "optimizer": optimizer}
     config.output_dir.mkdir(parents=True, exist_ok=True)
     start = restore_state(config.output_dir, state, settings)
     begin_log(config.output_dir, start)
+    begin_tensorboard(accelerator, start)
     found: dict[str, float] = {}
     for step, batch in enumerate(batches(data, collate, config, start), start=start):
         set_learning_rate(optimizer, step, config.max_train_steps, config.optim)
@@ -121,12 +124,14 @@ def fit(
         done = step + 1
         if done % config.checkpointing_steps == 0 or done == config.max_train_steps:
             found = measure(model, evaluate)
-            row = {"step": done, "loss": value.item(), **found}
-            tqdm.write(str(row))
-            append_row(config.output_dir, row)
+            row = {"loss": value.item(), **found}
+            tqdm.write(f"step {done}: {row}")
+            append_row(config.output_dir, {"step": done, **row})
+            accelerator.log(row, done)
             save_state(config.output_dir, state, settings, done)
     with new_folder(model_folder, kind="model", inputs=inputs, overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
+    accelerator.end_training()
     return found
 
 

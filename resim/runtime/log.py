@@ -1,9 +1,14 @@
-"""The log of a run: metrics.jsonl, one JSON object a row, each with the ``step`` after which it was written."""
+"""The log of a run: metrics.jsonl, one JSON object a row, each with the ``step`` after which it was written.
+
+Runs that have an accelerator show the same numbers in ``tensorboard/`` beside it, through accelerate's tracker.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from accelerate import Accelerator
 
 from resim.data.files import write_aside
 
@@ -25,6 +30,15 @@ def append_row(folder: Path, row: Mapping[str, Any]) -> None:
     """Add one row, which names its ``step``; :func:`begin_log` came before."""
     with (folder / METRICS_FILE).open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def begin_tensorboard(accelerator: Accelerator, step: int) -> None:
+    """Let ``accelerator.log`` write to ``project_dir/tensorboard`` after ``step``; what is there of later is hidden.
+
+    The accelerator was made with ``log_with="tensorboard"`` and the run's folder as ``project_dir``, and is ended with
+    ``end_training``. Every process calls this, and ``log``; only the main one writes.
+    """
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

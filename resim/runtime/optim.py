@@ -44,7 +44,11 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
 
 
 def learning_rate_at(step: int, max_train_steps: int, config: OptimConfig) -> float:
-    """Learning rate of step 0, 1, ..: linear warm-up, then constant or a half cosine that ends at zero."""
+    """Learning rate of step 0, 1, ..: linear warm-up, then constant or a half cosine that ends at zero.
+
+    Not ``get_scheduler`` of diffusers, whose warm-up begins with a step at learning rate 0 and is one step behind this
+    one, so that runs would not repeat; and a function of the step needs no state of its own in a checkpoint.
+    """
     if step < config.lr_warmup_steps:
         return config.learning_rate * (step + 1) / config.lr_warmup_steps
     if config.lr_scheduler == "constant":

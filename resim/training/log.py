@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from resim.runtime.log import append_row, begin_log
+from resim.runtime.log import append_row, begin_log, begin_tensorboard
 from resim.training.run import TrainingRun
 
 NUM_BUCKETS = 10  # of timesteps
@@ -27,7 +26,7 @@ class TrainLog:
         self.folder = run.config.output_dir
         if self.accelerator.is_main_process:
             begin_log(self.folder, step)
-            self.tensorboard = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
+        begin_tensorboard(self.accelerator, step)
 
     def record(self, losses: dict[str, torch.Tensor], timestep_B: torch.Tensor, source: Sequence[str]) -> None:
         """Remember the losses (B,) of one forward pass."""
@@ -66,21 +65,17 @@ class TrainLog:
         if not self.accelerator.is_main_process:
             return
         append_row(self.folder, {"kind": kind, "step": step, **row})
+        scalars: dict[str, float] = {}
         for name, value in row.items():
             if isinstance(value, dict):
-                for key, inner in value.items():
-                    self.tensorboard.add_scalar(f"{kind}_{name}/{key}", inner, step)
-            elif isinstance(value, int | float):
-                self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
+                scalars |= {f"{kind}_{name}/{key}": inner for key, inner in value.items()}
+            else:
+                scalars[f"{kind}/{name}"] = value
+        self.accelerator.log(scalars, step)
 
     def restart_clock(self) -> None:
         """Leave the time since the last row (validation, saving) out of samples_per_s."""
         self.started_s = time.perf_counter()
-
-    def close(self) -> None:
-        """Flush and close."""
-        if self.accelerator.is_main_process:
-            self.tensorboard.close()
 
 
 def means(values: torch.Tensor, group: torch.Tensor, names: Sequence[str]) -> dict[str, float]:

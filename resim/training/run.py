@@ -43,7 +43,9 @@ class TrainingRun:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of this process, with the accumulation that reaches the global batch."""
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, log_with="tensorboard", project_dir=config.output_dir
+    )
     passes = config.gradient_accumulation_steps(accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # it accumulates and clips inside backward
