@@ -53,11 +53,13 @@ def test_a_log_goes_on_after_the_step_that_is_resumed(tmp_path):
     rows = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
     for row in rows:
         append_row(tmp_path, row)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"psnr_db": 27.1}\n')
     (tmp_path / "copy.jsonl").hardlink_to(tmp_path / "metrics.jsonl")
     begin_log(tmp_path, 2)
     append_row(tmp_path, {"step": 3, "loss": 5.0})
     assert read_metrics(tmp_path) == [*rows[:2], {"step": 3, "loss": 5.0}]
-    assert len((tmp_path / "copy.jsonl").read_text().splitlines()) == 3  # another name of the old file keeps it
+    assert len((tmp_path / "copy.jsonl").read_text().splitlines()) == 4  # another name of the old file keeps it
 
 
 class Line(ModelMixin, ConfigMixin):

@@ -22,7 +22,8 @@ def begin_log(folder: Path, step: int) -> None:
     """
     file = folder / METRICS_FILE
     if file.is_file():
-        kept = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
+        # The last row of a VAE of 0.1.0 names no step; it comes after all others, and is measured again.
+        kept = [line for line in file.read_text().splitlines() if json.loads(line).get("step", step + 1) <= step]
         write_aside(file, "".join(line + "\n" for line in kept))
 
 
