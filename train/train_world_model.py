@@ -32,7 +32,7 @@ from resim.training.validation import validation_losses, write_validation_videos
 from resim.world_model.losses import draw, training_losses
 
 
-def train(config: TrainConfig) -> None:
+def train_world_model(config: TrainConfig) -> None:
     """One run from its start, or from its checkpoint, to ``max_train_steps``."""
     accelerator = make_accelerator(config)
     if accelerator.is_main_process:
@@ -122,4 +122,4 @@ def make_validation(run: TrainingRun, log: TrainLog) -> Callable[[int], None]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        train(parse_command_line())
+        train_world_model(parse_command_line())
