@@ -82,7 +82,6 @@ def fit(
 
     Args:
         model: its config says what network it is.
-        config: the run.
         data: a map over the position n in the run, without end, whose item is a pure function of n.
         collate: items to a batch.
         loss: of a batch, a scalar; all its draws come from the generator. It moves the batch to the model's device.
@@ -90,9 +89,8 @@ def fit(
         data_settings: JSON values that tell ``data`` from any other, under names that a user knows.
         inputs: what the command reads beside ``init_from``.
 
-    Raises ValueError where several processes run it or the run in ``output_dir`` was made with other settings,
-    FloatingPointError before the optimizer step where the gradients are not finite, FileExistsError for a ``model``
-    that this program did not write.
+    Raises ValueError where several processes run it or the run in ``output_dir`` had other settings, FloatingPointError
+    before an update with gradients that are not finite, FileExistsError for a ``model`` of somebody else.
     """
     require_one_process()
     inputs = [*inputs, *([] if config.init_from is None else [config.init_from])]
@@ -112,22 +110,17 @@ def fit(
     begin_log(config.output_dir, start)
     begin_tensorboard(accelerator, start)
     found: dict[str, float] = {}
-    for step, batch in enumerate(batches(data, collate, config, start), start=start):
+    progress = batches(data, collate, config, start)
+    for step, batch in enumerate(progress, start=start):
         set_learning_rate(optimizer, step, config.max_train_steps, config.optim)
         with accelerator.autocast():
             value = loss(model, batch, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
-        accelerator.backward(value)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)
-        require_finite_norm(float(norm), step, batch.clip_id)
-        optimizer.step()
-        optimizer.zero_grad()
+        update(accelerator, model, optimizer, value, step, batch.clip_id, config.optim)
+        progress.set_postfix(loss=f"{value.item():.4f}", refresh=False)
         done = step + 1
         if done % config.checkpointing_steps == 0 or done == config.max_train_steps:
             found = measure(model, evaluate)
-            row = {"loss": value.item(), **found}
-            tqdm.write(f"step {done}: {row}")
-            append_row(config.output_dir, {"step": done, **row})
-            accelerator.log(row, done)
+            write_row(accelerator, config.output_dir, done, {"loss": value.item(), **found})
             save_state(config.output_dir, state, settings, done)
     with new_folder(model_folder, kind="model", inputs=inputs, overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
@@ -144,7 +137,7 @@ def require_one_process() -> None:
 
 def batches(
     data: Dataset[Any], collate: Callable[[list[Any]], BatchT], config: FitConfig, start: int
-) -> Iterable[BatchT]:
+) -> "tqdm[BatchT]":
     """The batches from step ``start`` on, behind a progress bar."""
     sampler = RankBatchSampler(
         start_step=start,
@@ -173,6 +166,23 @@ def load_trained(model: ModelMixin, folder: Path) -> None:
     model.load_state_dict(load_file(weights))
 
 
+def update(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    step: int,
+    clip_ids: Sequence[str],
+    config: OptimConfig,
+) -> None:
+    """One optimizer step down ``loss``. Raises FloatingPointError before it where the gradients are not finite."""
+    accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    require_finite_norm(float(norm), step, clip_ids)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 @torch.no_grad()
 def measure(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], dict[str, float]]) -> dict[str, float]:
     """``evaluate`` in evaluation mode."""
@@ -180,6 +190,13 @@ def measure(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], dict[s
     found = evaluate(model)
     model.train()
     return found
+
+
+def write_row(accelerator: Accelerator, folder: Path, step: int, row: Mapping[str, float]) -> None:
+    """Print what was measured after ``step`` steps, and keep it."""
+    tqdm.write(f"step {step}: {row}")
+    append_row(folder, {"step": step, **row})
+    accelerator.log(dict(row), step)
 
 
 def what_weights_depend_on(model: ModelMixin, config: FitConfig, data_settings: Mapping[str, Any]) -> dict[str, str]:
