@@ -31,8 +31,8 @@ from resim.data.files import write_aside  # noqa: E402
 from resim.entry_point import run  # noqa: E402
 from resim.judges.load import load_inverse_dynamics  # noqa: E402  # noqa: E402
 from resim.report.page import write_json  # noqa: E402  # noqa: E402
+from resim.runtime.config import plain  # noqa: E402
 from resim.training.checkpoint import CONFIG_FILE  # noqa: E402
-from resim.training.config import plain  # noqa: E402
 from resim.training.presets.ablations import tiny_ablation
 
 

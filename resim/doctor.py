@@ -11,17 +11,21 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
 
 from resim.runtime.machine import GIB, as_text, machine
+from resim.training.checkpoint import INDEX_FILE
 from resim.training.config import TrainConfig
 from resim.training.presets.command_line import PRESETS
+from resim.training.presets.starts import STARTS, Parts
 from resim.training.steps import choose_trainable
 from resim.world_model.diffusion import NUM_LATENTS
 from resim.world_model.latents import spatial_factor
 from resim.world_model.lora import add_lora
 from resim.world_model.model import WorldModel, full_size_encoder
+from resim.world_model.pipeline import LORA_FOLDER
 from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
 from resim.world_model.transformer import ReSimTransformer3DModel
 
@@ -29,10 +33,6 @@ NOTE = (
     "Memory of each process, counted and not measured. Encoding frames while training takes more: cache the latents. "
     "Full-size runs also keep the T5 text encoder, about 9 GiB, in each process's main memory."
 )
-
-# Presets for images lower than this train the model of checkpoints/tiny, the others the size of CogVideoX-2B.
-FULL_SIZE_HEIGHT_PX = 256
-TINY_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny"
 
 # Bytes per token, layer and unit of width that the backward pass keeps in bf16, from CogVideoX-2B at batch 1: 58.6 GiB
 # (512x896) and 15.1 GiB (256x448) without gradient checkpointing, 2.9 and 0.7 GiB with it (plus one block at a time).
@@ -83,15 +83,13 @@ def preset_row(name: str, config: TrainConfig, found: dict[str, Any]) -> dict[st
 
     On a machine with several GPUs the run is taken to be sharded over all of them with ZeRO-2.
     """
-    row: dict[str, Any] = {"preset": name, "size": f"{config.data.height_px}x{config.data.width_px}"}
-    if config.data.height_px < FULL_SIZE_HEIGHT_PX and not (TINY_MODEL / "model_index.json").is_file():
-        unknown = dict.fromkeys(("parameters_m", "trainable_m", "one_process_gib", "zero2_on_8_gib"))
-        return row | unknown | {"fits": "unknown: no checkpoints/tiny"}
     gpus = found["gpus"]
     available_gib = min((gpu["memory_gib"] for gpu in gpus), default=found["memory_gib"])
     one = memory_need(config, num_processes=1)
     here = memory_need(config, num_processes=max(1, len(gpus)))
-    return row | {
+    return {
+        "preset": name,
+        "size": f"{config.data.height_px}x{config.data.width_px}",
         "parameters_m": round(one.parameters / 1e6, 1),
         "trainable_m": round(one.trainable / 1e6, 1),
         "one_process_gib": round(one.total_gib, 1),
@@ -124,21 +122,40 @@ def memory_need(config: TrainConfig, *, num_processes: int) -> Need:
     return Need(parameters=total, trainable=trainable, state_gib=state / GIB, activations_gib=activations / GIB)
 
 
-def meta_model(config: TrainConfig) -> tuple[WorldModel, AutoencoderKLCogVideoX]:
-    """The world model and VAE that a preset trains with, on the meta device: shapes without storage."""
+def meta_model(config: TrainConfig) -> Parts:
+    """The world model and VAE that a run begins with, on the meta device: shapes without storage.
+
+    They are those in ``init_from``; where it is not made yet, what the preset that makes it would leave there, or what
+    starts.py says. Raises FileNotFoundError where neither knows the folder.
+    """
     with torch.device("meta"):
-        if config.data.height_px >= FULL_SIZE_HEIGHT_PX:
-            transformer, vae = ReSimTransformer3DModel(), AutoencoderKLCogVideoX()
-            encoder = full_size_encoder(transformer)
-        else:
-            transformer = empty_part(ReSimTransformer3DModel, "transformer")
-            vae = empty_part(AutoencoderKLCogVideoX, "vae")
-            encoder = empty_part(TrajectoryEncoder, "trajectory_encoder")
-        if config.trains == "everything":  # stage 3 goes on with the adapter of stage 2
-            add_lora(transformer, rank=config.lora_rank, alpha=config.lora_alpha)
-    return WorldModel(transformer, encoder), vae
+        if (config.init_from / INDEX_FILE).is_file():
+            return parts_in(config.init_from)
+        for preset in PRESETS.values():
+            earlier = preset()
+            if earlier.output_dir == config.init_from:
+                model, vae = meta_model(earlier)
+                choose_trainable(model, earlier)  # a LoRA that it adds stays in what it leaves
+                return model, vae
+        if config.init_from not in STARTS:
+            raise FileNotFoundError(f"{config.init_from / INDEX_FILE} does not exist, and no preset makes it")
+        return STARTS[config.init_from]()
 
 
-def empty_part(kind: Any, name: str) -> Any:
-    """A part of the tiny model from its config, without its weights."""
-    return kind.from_config(kind.load_config(TINY_MODEL / name))
+def parts_in(folder: Path) -> Parts:
+    """World model and VAE of a ReSim or CogVideoX-2b folder from its configs, without the weights."""
+    transformer = empty_part(ReSimTransformer3DModel, folder / "transformer")
+    encoder = (
+        empty_part(TrajectoryEncoder, folder / "trajectory_encoder")
+        if (folder / "trajectory_encoder").is_dir()
+        else full_size_encoder(transformer)  # as training makes it for CogVideoX
+    )
+    if (folder / LORA_FOLDER).is_dir():
+        adapter = LoraConfig.from_pretrained(folder / LORA_FOLDER)
+        add_lora(transformer, rank=adapter.r, alpha=adapter.lora_alpha)
+    return WorldModel(transformer, encoder), empty_part(AutoencoderKLCogVideoX, folder / "vae")
+
+
+def empty_part(kind: Any, folder: Path) -> Any:
+    """A part of a model from its config, without its weights."""
+    return kind.from_config(kind.load_config(folder))

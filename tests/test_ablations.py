@@ -17,7 +17,7 @@ from tiny_run import HEIGHT_PX, LATENT_SHAPE, WIDTH_PX
 from data_prep.select_drivers import SelectArgs, select_drivers
 from resim.data.latents import LatentCache, write_latents
 from resim.data.store import ClipStore, StoreWriter
-from resim.training.config import flatten
+from resim.runtime.config import flatten
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
 from resim.training.presets.command_line import parse_command_line
 from resim.world_model.pipeline import ReSimPipeline
@@ -195,7 +195,9 @@ def test_finished_runs_are_recognised_side_by_side(tmp_path):
 def test_other_settings_are_an_error_and_a_failure_names_the_log(tmp_path, monkeypatch):
     training = trainings(replace(SCHEDULE, output_dir=tmp_path), BASE, 0)[0]
     finish(training, max_train_steps=31)
-    with pytest.raises(ValueError, match="was trained with max_train_steps 31, now 30"):
+    with pytest.raises(
+        ValueError, match="lora: max_train_steps was 31, now 30; set it back, or give another --output_dir"
+    ):
         runs.is_finished(training)
     monkeypatch.setattr(runs.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 3))
     other = trainings(replace(SCHEDULE, output_dir=tmp_path), BASE, 1)[0]

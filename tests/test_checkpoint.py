@@ -23,7 +23,7 @@ from resim.training.checkpoint import (
 )
 from resim.world_model.lora import has_lora
 from resim.world_model.pipeline import ReSimPipeline
-from train.train_world_model import train
+from train.train_world_model import train_world_model
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def finished(world, tmp_path_factory):
     """The config of a LoRA run of three steps that keeps two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "run"
     config = world.config(out, trains="lora", max_train_steps=3, checkpointing_steps=1, checkpoints_total_limit=2)
-    train(config)
+    train_world_model(config)
     return config
 
 
@@ -79,12 +79,12 @@ def test_nothing_but_frozen_weights_shares_its_file_with_a_checkpoint_or_the_sta
 
 def test_a_finished_run_that_is_resumed_keeps_its_checkpoints_whole(world, tmp_path):
     config = world.config(tmp_path, max_train_steps=1)
-    train(config)
+    train_world_model(config)
     checkpoint = tmp_path / "checkpoint-000001"
     before = (checkpoint / "train_config.json").read_bytes()
     os.link(checkpoint / "train_config.json", tmp_path / "linked")  # as earlier releases did
     (tmp_path / "linked").replace(tmp_path / "train_config.json")
-    train(replace(config, resume_from_checkpoint="latest", logging_steps=7))
+    train_world_model(replace(config, resume_from_checkpoint="latest", logging_steps=7))
     assert (checkpoint / "train_config.json").read_bytes() == before
     verify_manifest(checkpoint)
     verify_manifest(tmp_path)
@@ -136,7 +136,7 @@ def test_a_flipped_byte_or_a_missing_file_is_named(finished):
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match=r"trajectory_encoder.*is damaged"):
-        train(replace(finished, resume_from_checkpoint=str(folder)))
+        train_world_model(replace(finished, resume_from_checkpoint=str(folder)))
     weights.unlink()
     with pytest.raises(FileNotFoundError, match="trajectory_encoder"):
         verify_manifest(folder)
@@ -145,7 +145,7 @@ def test_a_flipped_byte_or_a_missing_file_is_named(finished):
 def test_existing_output_dir_is_not_touched_without_overwrite(finished):
     before = sorted(finished.output_dir.rglob("*"))
     with pytest.raises(FileExistsError, match="--overwrite"):
-        train(finished)
+        train_world_model(finished)
     assert sorted(finished.output_dir.rglob("*")) == before
     no_run = finished.output_dir / "checkpoint-000003" / "vae"
     with pytest.raises(FileExistsError, match="no training run"):
@@ -168,11 +168,11 @@ def test_overwrite_never_deletes_a_store_or_what_is_no_run_of_ours(world, tmp_pa
     mark(tmp_path / "run", "training run")
     inside = replace(config, data=replace(config.data, data_root=tmp_path / "run" / "stores"))
     with pytest.raises(ValueError, match="run/stores/video, which this command reads"):
-        train(inside)
+        train_world_model(inside)
     (tmp_path / "run" / ".resim.json").unlink()
     (tmp_path / "run" / "train_config.json").write_text("{}")  # of somebody's own trainer, or an earlier release
     with pytest.raises(FileExistsError, match="no training run that this program marked .* delete it yourself or give"):
-        train(config)
+        train_world_model(config)
     assert (tmp_path / "run" / "stores" / "video" / "index.parquet").is_file()
     mark(tmp_path / "run", "training run")
     prepare_output_dir(config)
@@ -188,10 +188,10 @@ def test_a_resumed_run_deletes_nothing_of_somebody_else(finished, tmp_path, name
     (out / name / ".resim.json").unlink()
     (out / name / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=f"{name} is no .* delete it yourself"):
-        train(config)
+        train_world_model(config)
     assert (out / name / "thesis.txt").read_text() == "mine"
     mark(out / name, "checkpoint" if name == "checkpoint-000004" else "unfinished output")  # as a killed run left it
-    train(config)
+    train_world_model(config)
     verify_manifest(out / "checkpoint-000004")
     assert not list(out.rglob("thesis.txt")) and not list(out.rglob("*.partial"))
 
@@ -202,15 +202,15 @@ def test_a_run_is_resumed_in_its_own_folder_or_a_new_one(finished, tmp_path):
     config = replace(finished, resume_from_checkpoint=str(finished.output_dir / "checkpoint-000003"))
     for _ in range(2):
         with pytest.raises(FileExistsError, match="other holds something else than the run of .*checkpoint-000003"):
-            train(replace(config, output_dir=tmp_path / "other"))
+            train_world_model(replace(config, output_dir=tmp_path / "other"))
         mark(tmp_path / "other", "training run")  # another run of ours is not this one either
     assert (tmp_path / "other" / "vae" / "thesis.txt").read_text() == "mine"
-    train(replace(config, output_dir=tmp_path / "new"))
+    train_world_model(replace(config, output_dir=tmp_path / "new"))
 
     unmarked = shutil.copytree(finished.output_dir, tmp_path / "run")  # of an earlier release
     for marker in unmarked.rglob(".resim.json"):
         marker.unlink()
-    train(replace(finished, output_dir=unmarked, resume_from_checkpoint="latest", max_train_steps=4))
+    train_world_model(replace(finished, output_dir=unmarked, resume_from_checkpoint="latest", max_train_steps=4))
     assert kind_of(unmarked) == "training run"
     kept = [folder.name for folder in list_checkpoints(unmarked)]  # the limit of two deletes only what is marked
     assert kept == ["checkpoint-000002", "checkpoint-000003", "checkpoint-000004"]
@@ -219,21 +219,21 @@ def test_a_run_is_resumed_in_its_own_folder_or_a_new_one(finished, tmp_path):
 def test_resume_never_starts_afresh(finished, tmp_path):
     for missing in ("latest", str(tmp_path / "checkpoint-000100")):
         with pytest.raises(FileNotFoundError, match="to resume from"):
-            train(replace(finished, output_dir=tmp_path / "new", resume_from_checkpoint=missing))
+            train_world_model(replace(finished, output_dir=tmp_path / "new", resume_from_checkpoint=missing))
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 1}, "config seed was 0, now 1"),
-        ({"preset": "stage1"}, "config preset was debug, now stage1"),
-        ({"ema_decay": 0.5}, "config ema_decay"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"preset": "stage1"}, "preset was debug, now stage1"),
+        ({"ema_decay": 0.5}, "ema_decay was"),
     ],
 )
 def test_resume_of_another_run_is_refused(finished, change, named):
     folder = finished.output_dir / "checkpoint-000003"
     with pytest.raises(ValueError, match=named):
-        train(replace(finished, resume_from_checkpoint=str(folder), max_train_steps=4, **change))
+        train_world_model(replace(finished, resume_from_checkpoint=str(folder), max_train_steps=4, **change))
 
 
 def test_what_a_resume_may_change(finished):
@@ -241,7 +241,9 @@ def test_what_a_resume_may_change(finished):
     saved = describe(finished, data)
     longer = replace(finished, max_train_steps=9, checkpointing_steps=7)
     require_same_run(saved, describe(longer, data), finished.output_dir)
-    with pytest.raises(ValueError, match="data video was a, now b"):
+    with pytest.raises(
+        ValueError, match="content of video was a, now b; set it back, or start a new run with --init_from"
+    ):
         require_same_run(saved, describe(finished, {"video": "b"}), finished.output_dir)
 
     cosine = replace(finished, optim=replace(finished.optim, lr_scheduler="cosine"))

@@ -19,7 +19,6 @@ SAMPLE = Sample(
     waypoints=torch.ones(8, 3),
     has_waypoints=True,
     prompt="a",
-    reward=0.5,
     source="logs",
     clip_id="c7",
 )
@@ -37,11 +36,10 @@ def path(speed_mps: float, yaw_rate_radps: float, initial_yaw_radps: float = 0.0
 
 
 def test_collate():
-    batch = collate([SAMPLE, replace(SAMPLE, reward=None, has_waypoints=False, clip_id="c8")])
+    batch = collate([SAMPLE, replace(SAMPLE, has_waypoints=False, clip_id="c8")])
     assert isinstance(batch, Batch) and batch.size == 2
     assert batch.frames.shape == (2, 49, 3, 8, 8) and batch.frames.dtype == torch.uint8 and batch.latents is None
     assert batch.waypoints.dtype == torch.float32 and batch.has_waypoints.tolist() == [True, False]
-    assert batch.reward.tolist() == [0.5, 0.0] and batch.has_reward.tolist() == [True, False]
     assert batch.clip_id == ("c7", "c8")
     assert collate([replace(SAMPLE, frames=None, latents=LATENTS)]).latents.shape == (1, 13, 4, 2, 2)
 
@@ -56,7 +54,6 @@ def test_collate():
         ({"frames": None, "latents": LATENTS / 0}, "latents hold NaN"),
         ({"waypoints": torch.zeros(7, 3)}, "waypoints are"),
         ({"waypoints": torch.full((8, 3), torch.nan)}, "waypoints hold NaN"),
-        ({"reward": 1.5}, r"reward 1\.5 is outside"),
         ({"frames": torch.zeros(49, 3, 8, 16, dtype=torch.uint8)}, "in a batch with .* of logs clip c7"),
     ],
 )

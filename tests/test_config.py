@@ -6,11 +6,12 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 
-from resim.training.config import flatten
+from resim.runtime.config import flatten
+from resim.runtime.optim import learning_rate_at
 from resim.training.presets.command_line import PRESETS, parse_command_line
 from resim.training.presets.paper import stage1, stage2, stage3
 from resim.training.presets.tiny import debug
-from resim.training.steps import learning_rate_at, step_generator, weighted_sum
+from resim.training.steps import step_generator, weighted_sum
 
 
 def test_stages_have_the_papers_numbers():

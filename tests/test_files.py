@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from resim.data.files import (
     MARKER_FILE,
-    append_line,
     kind_of,
     mark,
     new_folder,
@@ -34,15 +33,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_writing_leaves_other_names_of_the_file_alone(tmp_path):
     (tmp_path / "kept").write_text("first\n")
-    for write in (write_aside, append_line):
-        os.link(tmp_path / "kept", tmp_path / "written")
-        write(tmp_path / "written", "second")
-        assert (tmp_path / "kept").read_text() == "first\n"
-        assert (tmp_path / "written").read_text().endswith("second" if write is write_aside else "first\nsecond\n")
-        (tmp_path / "written").unlink()
-    append_line(tmp_path / "new", "line")
-    assert (tmp_path / "new").read_text() == "line\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "new"]
+    os.link(tmp_path / "kept", tmp_path / "written")
+    write_aside(tmp_path / "written", "second")
+    assert (tmp_path / "kept").read_text() == "first\n" and (tmp_path / "written").read_text() == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "written"]
 
 
 def test_a_new_folder_is_marked_and_replaced_only_when_asked(tmp_path):

@@ -1,6 +1,7 @@
 """Inverse dynamics: its geometry against closed forms, its input, and that it learns, resumes and comes back."""
 
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,10 @@ from resim.judges.inverse_dynamics import (
     segments,
 )
 from resim.metrics.trajectory import path_distance_m
-from resim.training.config import OptimConfig
-from resim.training.fit import FitConfig, fit
+from resim.runtime.fit import FitConfig
+from resim.runtime.log import append_row, read_metrics
+from resim.runtime.optim import OptimConfig
+from resim.training.judges import DrivesConfig, fit_judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_inverse_dynamics as script  # noqa: E402
@@ -136,27 +139,27 @@ def drives(tmp_path_factory) -> Path:
     return folder
 
 
-def config(drives: Path, out: Path, **changes: object) -> FitConfig:
+def config(out: Path, **changes: object) -> FitConfig:
     values: dict = {
-        "stores": (drives,),
-        "held_out": drives,
         "output_dir": out,
         "max_train_steps": 4,
         "train_batch_size": 3,
         "optim": OptimConfig(learning_rate=2e-3, max_grad_norm=1.0),
         "checkpointing_steps": 2,
-        "num_validation_clips": 6,
         "dataloader_num_workers": 0,
         "seed": 0,
     }
     return FitConfig(**(values | changes))
 
 
+def on(drives: Path, *more: Path) -> DrivesConfig:
+    return DrivesConfig(stores=(drives, *more), held_out=drives, num_validation_clips=6)
+
+
 def test_it_learns_saves_and_loads_bitwise(drives, tmp_path):
     model = small_model()
-    found = fit(
-        model, config(drives, tmp_path, max_train_steps=60, checkpointing_steps=60), plain_loss, script.evaluate
-    )
+    whole = config(tmp_path, max_train_steps=60, checkpointing_steps=60)
+    found = fit_judge(model, on(drives), whole, plain_loss, script.evaluate)
     assert found["error_m"] < 5.0  # the mean path is 9 m off on average... (speeds of 4 .. 14 m/s)
     again = InverseDynamics.from_pretrained(tmp_path / "model").eval()
     frames = DriveData([drives], seed=0, height_px=32, width_px=48)[0][0][None]
@@ -169,7 +172,7 @@ def plain_loss(model, drives, generator):
 
 
 def test_an_interrupted_fit_continues_bitwise(drives, tmp_path):
-    fit(small_model(), config(drives, tmp_path / "whole"), script.loss, script.evaluate)
+    fit_judge(small_model(), on(drives), config(tmp_path / "whole"), script.loss, script.evaluate)
 
     def stops_at_three(model, batch, generator):
         if generator.initial_seed() == 3:
@@ -177,48 +180,61 @@ def test_an_interrupted_fit_continues_bitwise(drives, tmp_path):
         return script.loss(model, batch, generator)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(small_model(), config(drives, tmp_path / "stopped"), stops_at_three, script.evaluate)
+        fit_judge(small_model(), on(drives), config(tmp_path / "stopped"), stops_at_three, script.evaluate)
     assert not (tmp_path / "stopped" / "model").exists()
-    fit(small_model(), config(drives, tmp_path / "stopped"), script.loss, script.evaluate)
+    append_row(tmp_path / "stopped", {"step": 4, "loss": 9.0})  # logged, then stopped before the state was written
+    fit_judge(small_model(), on(drives), config(tmp_path / "stopped"), script.loss, script.evaluate)
     whole, stopped = (InverseDynamics.from_pretrained(tmp_path / name / "model") for name in ("whole", "stopped"))
     for (name, a), b in zip(whole.state_dict().items(), stopped.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+    assert read_metrics(tmp_path / "stopped") == read_metrics(tmp_path / "whole")
+
+
+def test_several_processes_are_refused_in_one_line_before_any_work(drives, tmp_path):
+    flags = ("--stores", drives, "--held_out", drives, "--output_dir", tmp_path / "out", "--height_px", 32)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
+    command = map(str, (*launcher, "train/train_inverse_dynamics.py", *flags))
+    done = subprocess.run(list(command), capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = "train_inverse_dynamics.py: 2 processes were started, but this trains in one: give --num_processes 1"
+    assert said in done.stderr and 'File "train/' not in done.stderr, done.stderr[-2000:]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fit_with_other_settings_is_not_continued(drives, tmp_path):
-    first = config(drives, tmp_path / "out")
-    fit(small_model(), first, plain_loss, script.evaluate)
+    first = config(tmp_path / "out")
+    fit_judge(small_model(), on(drives), first, plain_loss, script.evaluate)
     state = (tmp_path / "out" / "training_state.pt").read_bytes()
-    fit(small_model(), replace(first, num_validation_clips=1), plain_loss, script.evaluate)  # no weight depends on it
+    fewer = replace(on(drives), num_validation_clips=1)  # no weight depends on it
+    fit_judge(small_model(), fewer, first, plain_loss, script.evaluate)
     wider = InverseDynamics(backbone="test_resnet", height_px=32, width_px=48, width=64, num_layers=1, num_heads=2)
     moved = shutil.copytree(drives, tmp_path / "moved")
-    fit(small_model(), replace(first, stores=(moved,)), plain_loss, script.evaluate)  # the same clips elsewhere
-    for model, settings, named in (
-        (small_model(), replace(first, seed=5), "--seed was 0, now 5"),
-        (small_model(), replace(first, stores=(drives, drives)), "content of --stores"),
-        (wider, first, "network width was 32, now 64"),
+    fit_judge(small_model(), on(moved), first, plain_loss, script.evaluate)  # the same clips elsewhere
+    for model, stores, settings, named in (
+        (small_model(), on(drives), replace(first, seed=5), "--seed was 0, now 5"),
+        (small_model(), on(drives, drives), first, "content of --stores"),
+        (wider, on(drives), first, "network width was 32, now 64"),
     ):
         with pytest.raises(ValueError, match=f"cannot continue .*out: {named}"):
-            fit(model, settings, plain_loss, script.evaluate)
+            fit_judge(model, stores, settings, plain_loss, script.evaluate)
     assert (tmp_path / "out" / "training_state.pt").read_bytes() == state
 
 
 def test_a_fit_starts_from_what_the_same_network_learnt(drives, tmp_path):
-    fit(small_model(), config(drives, tmp_path / "first"), plain_loss, script.evaluate)
+    fit_judge(small_model(), on(drives), config(tmp_path / "first"), plain_loss, script.evaluate)
     learnt = tmp_path / "first" / "model"
     at_rest = OptimConfig(learning_rate=0.0, max_grad_norm=1.0)
-    fit(
-        small_model(), config(drives, tmp_path / "second", init_from=learnt, optim=at_rest), plain_loss, script.evaluate
-    )
+    second = config(tmp_path / "second", init_from=learnt, optim=at_rest)
+    fit_judge(small_model(), on(drives), second, plain_loss, script.evaluate)
     first, second = (InverseDynamics.from_pretrained(folder) for folder in (learnt, tmp_path / "second" / "model"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.out.weight, small_model().out.weight)
 
     wider = InverseDynamics(backbone="test_resnet", height_px=32, width_px=48, width=64, num_layers=1, num_heads=2)
     with pytest.raises(ValueError, match=r"config\.json says width 32, this network has 64"):
-        fit(wider, config(drives, tmp_path / "third", init_from=learnt), plain_loss, script.evaluate)
+        fit_judge(wider, on(drives), config(tmp_path / "third", init_from=learnt), plain_loss, script.evaluate)
     with pytest.raises(FileNotFoundError, match=r"--init_from: .*config\.json does not exist"):
-        fit(small_model(), config(drives, tmp_path / "third", init_from=drives), plain_loss, script.evaluate)
+        fit_judge(small_model(), on(drives), config(tmp_path / "third", init_from=drives), plain_loss, script.evaluate)
 
 
 def test_a_fit_deletes_no_model_of_somebody_else(drives, tmp_path):
@@ -227,20 +243,26 @@ def test_a_fit_deletes_no_model_of_somebody_else(drives, tmp_path):
         (out / name).mkdir(parents=True)
         (out / name / "config.json").write_text("mine")
         with pytest.raises(FileExistsError, match=f"{name} is no .* delete it yourself or give another folder"):
-            fit(small_model(), config(drives, out), plain_loss, script.evaluate)
+            fit_judge(small_model(), on(drives), config(out), plain_loss, script.evaluate)
         assert (out / name / "config.json").read_text() == "mine" and len(list(out.rglob("*"))) == 2  # nothing began
-    done = config(drives, tmp_path / "done", max_train_steps=2)
+    done = config(tmp_path / "done", max_train_steps=2)
     for _ in range(2):  # a finished run is continued, and replaces its own model
-        fit(small_model(), done, plain_loss, script.evaluate)
+        fit_judge(small_model(), on(drives), done, plain_loss, script.evaluate)
     inside = shutil.copytree(drives, tmp_path / "done" / "model" / "store")
     with pytest.raises(ValueError, match="model holds .*store, which this command reads"):
-        fit(small_model(), replace(done, held_out=inside), plain_loss, script.evaluate)
+        fit_judge(small_model(), replace(on(drives), held_out=inside), done, plain_loss, script.evaluate)
     assert inside.is_dir()
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit(drives, tmp_path):
     with pytest.raises(FloatingPointError, match="step 0"):
-        fit(small_model(), config(drives, tmp_path), lambda m, b, g: plain_loss(m, b, g) * torch.nan, script.evaluate)
+        fit_judge(
+            small_model(),
+            on(drives),
+            config(tmp_path),
+            lambda m, b, g: plain_loss(m, b, g) * torch.nan,
+            script.evaluate,
+        )
     assert not (tmp_path / "model").exists()
 
 

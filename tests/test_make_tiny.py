@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_models import tiny_pipeline
 
 from resim.data.files import kind_of
+from resim.world_model.lora import add_lora
+from resim.world_model.pipeline import ReSimPipeline
 from train import make_tiny
 
 TINY = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny"
@@ -44,3 +48,23 @@ def test_a_stage_asks_the_training_loop_to_replace_what_was_stopped_early(tmp_pa
     (tmp_path / "stage1" / "checkpoint-000100").mkdir()
     make_tiny.train_stage(args, "stage1", tmp_path / "init")
     assert calls[-1][-2:] == ("--resume_from_checkpoint", "latest")
+
+
+def test_a_model_with_an_adapter_is_merged_before_it_gets_more_layers(tmp_path):
+    """As every stage after the second leaves it."""
+    pipeline = tiny_pipeline()
+    add_lora(pipeline.transformer, rank=2, alpha=2.0)
+    for name, parameter in pipeline.transformer.named_parameters():
+        if ".lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    pipeline.save_pretrained(tmp_path / "shallow")
+    deep = make_tiny.write_deeper_model(make_tiny.TinyArgs(work_dir=tmp_path), tmp_path / "shallow")
+    history = torch.zeros(9, 32, 48, 3, dtype=torch.uint8).numpy()
+    settings = {"num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "latent"}
+    found = []
+    for folder in (tmp_path / "shallow", deep):
+        pipeline = ReSimPipeline.from_pretrained(folder)
+        pipeline.set_progress_bar_config(disable=True)
+        found.append(pipeline(history, None, generator=torch.Generator().manual_seed(0), **settings).frames)
+    assert pipeline.transformer.config.num_layers == 6
+    assert torch.allclose(*found, atol=1e-4)

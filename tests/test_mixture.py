@@ -131,8 +131,7 @@ def test_absence_is_a_flag(stores):
     )
     batch = collate([data[n] for n in range(5)])
     for i, source in enumerate(batch.source):
-        assert bool(batch.has_waypoints[i]) == bool(batch.has_reward[i]) == (source == "simulation")
-        assert float(batch.reward[i]) == (0.25 if source == "simulation" else 0.0)
+        assert bool(batch.has_waypoints[i]) == (source == "simulation")
     prompts = dict(zip(batch.clip_id, batch.prompt, strict=True))
     assert prompts["video0"].endswith("Turning left.") and prompts["video1"] == SCENE_PROMPT
 

@@ -19,14 +19,14 @@ from tiny_run import HEIGHT_PX, WIDTH_PX, write_world
 from resim.data.collate import collate
 from resim.data.files import sha256_of
 from resim.data.video import read_clip
+from resim.runtime.log import read_metrics
+from resim.runtime.optim import require_finite_norm
 from resim.training.data import training_batches, training_data
-from resim.training.log import read_metrics
 from resim.training.run import load_pipeline
-from resim.training.steps import require_finite_norm
 from resim.world_model.losses import training_losses
 from resim.world_model.pipeline import ReSimPipeline
-from train import train_world_model
-from train.train_world_model import train
+from train import train_world_model as script
+from train.train_world_model import train_world_model
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -43,7 +43,7 @@ def stages(world, tmp_path_factory):
     folders, init_from = [], world.model
     for trains in ("transformer", "lora", "everything"):
         out = tmp_path_factory.mktemp("stages") / trains
-        train(replace(world.config(out, trains=trains, max_train_steps=1), init_from=init_from))
+        train_world_model(replace(world.config(out, trains=trains, max_train_steps=1), init_from=init_from))
         folders.append(out)
         init_from = out
     return folders
@@ -80,12 +80,12 @@ def test_a_stage_begins_exactly_where_the_one_before_ended(stages):
 
 def test_stage1_refuses_a_model_with_lora(world, stages, tmp_path):
     with pytest.raises(ValueError, match="has a LoRA adapter"):
-        train(replace(world.config(tmp_path / "out", trains="transformer"), init_from=stages[1]))
+        train_world_model(replace(world.config(tmp_path / "out", trains="transformer"), init_from=stages[1]))
 
 
 def test_golden_losses(world, tmp_path):
     """Four steps give the losses in golden/losses.json; RESIM_WRITE_GOLDEN=1 writes them anew."""
-    train(world.config(tmp_path / "out"))
+    train_world_model(world.config(tmp_path / "out"))
     rows = read_metrics(tmp_path / "out")
     found = {
         "train": [row["loss_by_name"] | {"grad_norm": row["grad_norm"]} for row in rows if row["kind"] == "train"],
@@ -109,11 +109,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(world, tmp_pa
         bad = torch.tensor([1.0, math.nan]) if len(calls) > 1 else 1.0
         return {name: loss * bad for name, loss in losses.items()}
 
-    monkeypatch.setattr(train_world_model, "training_losses", broken)
+    monkeypatch.setattr(script, "training_losses", broken)
     config = world.config(tmp_path / "out", checkpointing_steps=1)
     batch = collate([training_data(config.data, config.seed, world.model)[n] for n in (2, 3)])
     with pytest.raises(FloatingPointError, match=f"step 1: the loss of {batch.clip_id[1]} is not finite"):
-        train(config)
+        train_world_model(config)
     assert len(calls) == 2
     assert [path.name for path in config.output_dir.glob("checkpoint-*")] == ["checkpoint-000001"]
 
@@ -134,7 +134,7 @@ def test_log_from_frames_with_accumulation_and_videos(world, tmp_path):
         mixed_precision="bf16",
         gradient_checkpointing=True,
     )
-    train(config)
+    train_world_model(config)
     AcceleratorState._reset_state(reset_partial_state=True)
     (row,) = [row for row in read_metrics(config.output_dir) if row["kind"] == "train"]
     assert sum(row["mixture"].values()) == sum(row["timestep_histogram"].values()) == 2
@@ -158,7 +158,7 @@ def test_a_validation_video_stays_in_its_folder(world, tmp_path):
         validation=replace(config.validation, num_validation_videos=1),
     )
     with pytest.raises(ValueError, match=r"name of a mixture entry is '\.\./\.\./\.\./x': give a plain name"):
-        train(config)
+        train_world_model(config)
     assert not list(tmp_path.rglob("*.mp4"))
 
 
@@ -180,7 +180,7 @@ def test_ranks_share_the_order_of_one_process(world):
 def test_two_processes(world, tmp_path):
     """They take the same clips as one process, and begin with the same validation loss."""
     config = world.config(tmp_path / "one", max_train_steps=1, train_batch_size=2, global_batch_size=4)
-    train(config)
+    train_world_model(config)
     flags = {
         "init_from": world.model,
         "output_dir": tmp_path / "two",
@@ -224,9 +224,9 @@ def test_stage1_starts_from_a_cogvideox_folder(world, tmp_path):
 
     config = world.config(tmp_path / "out", trains="transformer", max_train_steps=1)
     config = replace(config, init_from=folder, data=replace(config.data, entries=config.data.entries[:1]))
-    train(config)
+    train_world_model(config)
     video_only = replace(config, init_from=world.model, output_dir=tmp_path / "same")
-    train(video_only)
+    train_world_model(video_only)
     expected, found = read_metrics(video_only.output_dir), read_metrics(config.output_dir)
     assert [row["step"] for row in found] == [0, 1, 1]
     assert found[1]["loss"] == expected[1]["loss"]

@@ -156,9 +156,9 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
     monkeypatch.setattr(train_vae, "small_vae", lambda height_px, width_px: tiny_vae())
     (tmp_path / "whole" / "vae.partial").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"vae\.partial is no unfinished output"):
-        train_vae.train(args("whole"))
+        train_vae.train_vae(args("whole"))
     (tmp_path / "whole" / "vae.partial").rmdir()
-    train_vae.train(args("whole"))
+    train_vae.train_vae(args("whole"))
 
     class Stop(Exception):
         pass
@@ -172,11 +172,11 @@ def test_training_continues_bitwise(tmp_path, monkeypatch):
 
     with monkeypatch.context() as broken, pytest.raises(Stop):
         broken.setattr(train_vae.Optimizers, "step", stop_at_three)
-        train_vae.train(args("stopped"))
+        train_vae.train_vae(args("stopped"))
     assert not (tmp_path / "stopped" / "vae").exists()
     with pytest.raises(ValueError, match="cannot continue .*stopped: --kl_weight was 0.0001, now 0.1"):
-        train_vae.train(replace(args("stopped"), kl_weight=0.1))
-    train_vae.train(args("stopped"))
+        train_vae.train_vae(replace(args("stopped"), kl_weight=0.1))
+    train_vae.train_vae(args("stopped"))
     whole, stopped = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name / "vae") for name in ("whole", "stopped"))
     assert whole.config.latents_std == stopped.config.latents_std and len(whole.config.latents_std) == 3
     for (name, a), (_, b) in zip(whole.named_parameters(), stopped.named_parameters(), strict=True):
@@ -198,8 +198,8 @@ def test_a_decoder_goes_on_alone(tmp_path):
     )
     for name, value in (("kl_weight", 0.1), ("latent_channels", 3), ("detail_exponent", 1.0)):
         with pytest.raises(ValueError, match=f"--{name}: --decoder_of leaves the latents as they are"):
-            train_vae.train(replace(args, **{name: value}))
-    train_vae.train(args)
+            train_vae.train_vae(replace(args, **{name: value}))
+    train_vae.train_vae(args)
     first, second = (AutoencoderKLCogVideoX.from_pretrained(tmp_path / name) for name in ("first", "second/vae"))
     frames = random_frames(9)
     assert torch.equal(encode_frames(first, frames), encode_frames(second, frames))

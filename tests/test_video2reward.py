@@ -16,8 +16,9 @@ from resim.data.store import StoreWriter
 from resim.datatypes.clip import Infractions
 from resim.judges.features import FeatureCache
 from resim.judges.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
-from resim.training.config import OptimConfig
-from resim.training.fit import FitConfig, fit, load_trained
+from resim.runtime.fit import FitConfig, load_trained
+from resim.runtime.optim import OptimConfig
+from resim.training.judges import DrivesConfig, fit_judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
 import train_video2reward as script  # noqa: E402
@@ -116,23 +117,24 @@ def drives(tmp_path) -> Path:
     return tmp_path / "store"
 
 
-def config_for(drives: Path, output_dir: Path) -> FitConfig:
+def on(drives: Path) -> DrivesConfig:
+    return DrivesConfig(stores=(drives,), held_out=drives, num_validation_clips=8)
+
+
+def config_for(output_dir: Path) -> FitConfig:
     return FitConfig(
-        stores=(drives,),
-        held_out=drives,
         output_dir=output_dir,
         max_train_steps=40,
         train_batch_size=8,
         optim=OptimConfig(learning_rate=2e-3, max_grad_norm=1.0),
         checkpointing_steps=40,
-        num_validation_clips=8,
         dataloader_num_workers=0,
     )
 
 
 def test_it_learns_the_score_and_comes_back(drives, tmp_path):
     model = small_model()
-    found = fit(model, config_for(drives, tmp_path / "out"), plain_loss, script.evaluate)
+    found = fit_judge(model, on(drives), config_for(tmp_path / "out"), plain_loss, script.evaluate)
     assert found["mse"] < 0.2 * found["mse_of_the_mean"] and found["ordered_pairs"] == 1.0
     again, clips = Video2Reward.from_pretrained(tmp_path / "out" / "model").eval(), random_clips(2)
     with torch.no_grad():
@@ -151,9 +153,9 @@ def test_the_tiny_network_takes_up_its_shipped_weights():
 def test_kept_features_and_weights_learnt_before_are_not_mixed(drives, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "build", lambda args, seed: small_model())
     args = script.Video2RewardArgs(vit="vit_small_patch14_dinov2", feature_cache=tmp_path / "features")
-    config = replace(config_for(drives, tmp_path / "out"), init_from=tmp_path)
+    config = replace(config_for(tmp_path / "out"), init_from=tmp_path)
     with pytest.raises(ValueError, match="give one of the two"):
-        script.train(args, config)
+        script.train_video2reward(args, on(drives), config)
 
 
 def plain_loss(model, drives, generator):
@@ -168,8 +170,8 @@ def test_a_frozen_eye_is_asked_once_and_the_head_learns_from_what_it_said(drives
     asked = []
     see = model.features
     monkeypatch.setattr(model, "features", lambda frames: asked.append(len(frames)) or see(frames))
-    config = config_for(drives, tmp_path / "out")
-    found = fit(model, config, script.make_loss(cache), script.evaluate)
+    config = config_for(tmp_path / "out")
+    found = fit_judge(model, on(drives), config, script.make_loss(cache), script.evaluate)
     assert sum(asked) == 8 + 8  # eight clips, once for training and once for the only measurement
     assert found["mse"] < 0.3 * found["mse_of_the_mean"]
     assert all(torch.equal(value, before[name]) for name, value in model.eye.state_dict().items())

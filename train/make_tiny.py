@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +23,11 @@ from resim.entry_point import run
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.simulation.drivers import DRIVERS, POLICIES
 from resim.training.checkpoint import list_checkpoints, write_json
+from resim.training.presets.starts import TINY, TINY_DEEP
 from resim.world_model.lora import has_lora, merge_lora
 from resim.world_model.model import deepen
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 
-HEIGHT_PX, WIDTH_PX = 64, 112
 SCRIPTS = Path(__file__).resolve().parent
 STAGES = ("stage1", "stage2", "stage3", "simple", "deep", "long")
 NON_EXPERTS = tuple(name for name in DRIVERS if name != "expert")
@@ -100,7 +100,7 @@ def simulate(args: TinyArgs) -> None:
     for name, (num_clips, seeds, flags) in stores.items():
         folder = args.work_dir / "data" / name
         if not folder.exists():
-            size = ("--height", HEIGHT_PX, "--width", WIDTH_PX)
+            size = ("--height", TINY.height_px, "--width", TINY.width_px)
             count = ("--num_clips", num_clips, "--seed", seeds.first)
             script = SCRIPTS.parent / "data_prep" / "simulate.py"
             python(script, "--output_dir", folder, "--source", name, *size, *count, *flags)
@@ -144,7 +144,7 @@ def write_initial_model(args: TinyArgs, vae_folder: Path) -> Path:
     if folder.exists():
         return folder
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
-    pipeline = small_pipeline(vae, num_layers=4, num_heads=8, height_px=HEIGHT_PX, width_px=WIDTH_PX)
+    pipeline = small_pipeline(vae, **asdict(TINY))
     with new_folder(folder, kind="model", inputs=[vae_folder], overwrite=False) as partial:
         pipeline.save_pretrained(partial)
     return folder
@@ -156,7 +156,9 @@ def write_deeper_model(args: TinyArgs, shallow: Path) -> Path:
     if folder.exists():
         return folder
     pipeline = ReSimPipeline.from_pretrained(shallow)
-    pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=6))
+    if has_lora(pipeline.transformer):  # new layers have none
+        merge_lora(pipeline.transformer)
+    pipeline.register_modules(transformer=deepen(pipeline.transformer, num_layers=TINY_DEEP.num_layers))
     pipeline.register_to_config(guidance_scale=1.0)
     with new_folder(folder, kind="model", inputs=[shallow], overwrite=False) as partial:
         pipeline.save_pretrained(partial)
@@ -194,7 +196,9 @@ def train_judges(args: TinyArgs) -> dict[str, ModelMixin]:
             *("--output_dir", args.work_dir / name, "--mixed_precision", args.mixed_precision),
             *(() if args.judge_steps is None else ("--max_train_steps", args.judge_steps)),
         )
-    reader = load_inverse_dynamics(args.work_dir / "inverse_dynamics" / "model", height_px=HEIGHT_PX, width_px=WIDTH_PX)
+    reader = load_inverse_dynamics(
+        args.work_dir / "inverse_dynamics" / "model", height_px=TINY.height_px, width_px=TINY.width_px
+    )
     return {
         "inverse_dynamics": reader,
         "video2reward": load_video2reward(args.work_dir / "video2reward" / "model"),

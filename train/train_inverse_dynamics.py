@@ -9,12 +9,13 @@ import tyro
 from resim.data.drives import Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.judges.inverse_dynamics import InverseDynamics, mirrored, motion_loss
-from resim.training.fit import FitConfig, fit, tiny_fit
+from resim.runtime.fit import FitConfig, require_one_process
+from resim.training.judges import DrivesConfig, fit_judge, tiny_drives, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class InverseDynamicsArgs:
-    """The network; the data and the run are in FitConfig."""
+    """The network; the data is in DrivesConfig, the run in FitConfig."""
 
     # A timm model.
     backbone: str = "resnet10t"
@@ -26,13 +27,8 @@ class InverseDynamicsArgs:
     width_px: int = 112
 
 
-TINY = tiny_fit(
-    "inverse_dynamics",
-    max_train_steps=3000,
-    train_batch_size=8,
-    stores=("simple_more", "simple_vae", "simulation", "logs"),
-    held_out="simple_held_out",
-)
+TINY_DRIVES = tiny_drives("simple_more", "simple_vae", "simulation", "logs")
+TINY = tiny_fit("inverse_dynamics", max_train_steps=3000, train_batch_size=8)
 
 
 def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
@@ -56,17 +52,19 @@ def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]
     }
 
 
-def train(
+def train_inverse_dynamics(
     model: Annotated[InverseDynamicsArgs, tyro.conf.arg(name="")],
+    drives: Annotated[DrivesConfig, tyro.conf.arg(name="")] = TINY_DRIVES,
     config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
 ) -> None:
     """Train, or continue; the model is written to ``output_dir/model``."""
+    require_one_process()
     torch.manual_seed(config.seed)
     network = InverseDynamics(backbone=model.backbone, height_px=model.height_px, width_px=model.width_px)
     if model.pretrained:
         network.load_pretrained_backbone()
-    fit(network, config, loss, evaluate)
+    fit_judge(network, drives, config, loss, evaluate)
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_inverse_dynamics)

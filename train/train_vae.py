@@ -1,6 +1,7 @@
 """Train the tiny model's VAE on the frames of a store of clips, or the decoder of a finished one.
 
-Stops and continues where it was.
+Stops and continues where it was. It has a loop of its own beside resim.runtime.fit: it steps two optimizers on another
+schedule, measures a moving average, and turns the latents at the end, none of which any other supervised run does.
 """
 
 import json
@@ -16,12 +17,14 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from resim.data.files import append_line, new_folder, require_free
+from resim.data.files import new_folder, require_free
 from resim.data.latents import vae_fingerprint
 from resim.data.store import ClipStore
 from resim.entry_point import run
-from resim.training.config import flatten
-from resim.training.fit import require_same_settings
+from resim.runtime.config import flatten
+from resim.runtime.fit import require_one_process
+from resim.runtime.log import append_row, begin_log
+from resim.runtime.resume import Stateful, restore_state, save_state
 from resim.world_model.latents import decode_latents, encode_frames, to_vae_input
 from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses, with_principal_latents
 
@@ -29,7 +32,6 @@ from resim.world_model.vae import latent_moments, psnr_db, small_vae, vae_losses
 WINDOW_FRAMES = 17
 # Over how much the finished VAE's channels are measured.
 MOMENTS_CLIPS, MOMENTS_FRAMES = 32, 25
-STATE_FILE = "training_state.pt"
 # What a continued run may change, because no weight depends on it; the store is compared by what it holds.
 FREE_TO_CHANGE = {
     "store",
@@ -159,8 +161,9 @@ class Optimizers:
         self.adam.step()
 
 
-def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
+def train_vae(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     """Train, continue, or say that it is done."""
+    require_one_process()
     vae_folder = args.output_dir / "vae"
     if vae_folder.exists():
         print(f"{vae_folder} is complete")
@@ -177,7 +180,9 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
     settings["content of --store"] = ClipStore(args.store).fingerprint
     if args.decoder_of is not None:
         settings["content of --decoder_of"] = vae_fingerprint(args.decoder_of)
-    first_step = restore(args.output_dir / STATE_FILE, vae, ema, optimizers, settings)
+    state: dict[str, Stateful] = {"vae": vae, "ema": ema, "muon": optimizers.muon, "adam": optimizers.adam}
+    first_step = restore_state(args.output_dir, state, settings)
+    begin_log(args.output_dir, first_step)
 
     progress = tqdm(range(first_step, args.max_train_steps), initial=first_step, total=args.max_train_steps)
     for step in progress:
@@ -194,63 +199,31 @@ def train(args: Annotated[VaeArgs, tyro.conf.arg(name="")]) -> None:
         ema.step(vae.parameters())
         progress.set_postfix({name: f"{value.item():.4f}" for name, value in losses.items()})
         if (step + 1) % args.checkpointing_steps == 0 or step + 1 == args.max_train_steps:
-            checkpoint(args, step + 1, vae, ema, optimizers, settings, held_out)
+            measure(args, step + 1, vae, ema, held_out)
+            save_state(args.output_dir, state, settings, step + 1)
 
     ema.copy_to(vae.parameters())
     if args.decoder_of is None:
         vae = finish(vae.cpu(), train_frames, args)
-    log(args, {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)})
+    found = {"latent_channels": vae.config.latent_channels, "psnr_db": held_out_psnr_db(vae, held_out)}
+    log(args, {"step": args.max_train_steps, **found})
     with new_folder(vae_folder, kind="model", inputs=inputs, overwrite=False) as folder:
         vae.save_pretrained(folder)
-
-
-def restore(
-    file: Path, vae: AutoencoderKLCogVideoX, ema: EMAModel, optimizers: Optimizers, settings: dict[str, str]
-) -> int:
-    """Load an unfinished run's state; returns the step to go on with (0 where there is none)."""
-    if not file.is_file():
-        return 0
-    state = torch.load(file, weights_only=True)
-    require_same_settings(state.get("settings", {}), settings, file.parent)
-    vae.load_state_dict(state["vae"])
-    ema.load_state_dict(state["ema"])
-    optimizers.muon.load_state_dict(state["muon"])
-    optimizers.adam.load_state_dict(state["adam"])
-    return state["step"]
 
 
 def log(args: VaeArgs, row: dict[str, float]) -> None:
     """Print a measurement and keep it."""
     print(row)
-    append_line(args.output_dir / "metrics.jsonl", json.dumps(row))
+    append_row(args.output_dir, row)
 
 
-def checkpoint(
-    args: VaeArgs,
-    step: int,
-    vae: AutoencoderKLCogVideoX,
-    ema: EMAModel,
-    optimizers: Optimizers,
-    settings: dict[str, str],
-    held_out: np.ndarray,
-) -> None:
-    """Measure the held-out PSNR of the EMA weights, log it, and write the state to go on from."""
+def measure(args: VaeArgs, step: int, vae: AutoencoderKLCogVideoX, ema: EMAModel, held_out: np.ndarray) -> None:
+    """Log the held-out PSNR of the averaged weights after ``step`` steps."""
     ema.store(vae.parameters())
     ema.copy_to(vae.parameters())
     log(args, {"step": step, "psnr_db": held_out_psnr_db(vae, held_out), "time_s": time.time()})
     ema.restore(vae.parameters())
-    state = {
-        "vae": vae.state_dict(),
-        "ema": ema.state_dict(),
-        "muon": optimizers.muon.state_dict(),
-        "adam": optimizers.adam.state_dict(),
-        "settings": settings,
-        "step": step,
-    }
-    partial = args.output_dir / (STATE_FILE + ".partial")
-    torch.save(state, partial)
-    partial.rename(args.output_dir / STATE_FILE)
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_vae)

@@ -13,12 +13,13 @@ from resim.entry_point import run
 from resim.judges.features import FeatureCache
 from resim.judges.video2reward import Video2Reward, seen_frames
 from resim.metrics.reward import share_of_ordered_pairs
-from resim.training.fit import FitConfig, Loss, fit, tiny_fit
+from resim.runtime.fit import FitConfig, require_one_process
+from resim.training.judges import DrivesConfig, Loss, fit_judge, tiny_drives, tiny_fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video2RewardArgs:
-    """The network; the data and the run are in FitConfig."""
+    """The network; the data is in DrivesConfig, the run in FitConfig."""
 
     # 'tiny' is a small ViT that is trained too; the others are timm's DINOv2, frozen.
     vit: str = "tiny"
@@ -29,13 +30,8 @@ class Video2RewardArgs:
 
 
 TINY_VIT = {"patch_size": (16, 8), "embed_dim": 128, "depth": 4, "num_heads": 4}
-TINY = tiny_fit(
-    "video2reward",
-    max_train_steps=2600,
-    train_batch_size=16,
-    stores=("simple_more", "simple_scenes", "simple_vae"),
-    held_out="simple_held_out",
-)
+TINY_DRIVES = tiny_drives("simple_more", "simple_scenes", "simple_vae")
+TINY = tiny_fit("video2reward", max_train_steps=2600, train_batch_size=16)
 
 
 def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
@@ -88,11 +84,13 @@ def evaluate(model: torch.nn.Module, held_out: list[Drives]) -> dict[str, float]
     }
 
 
-def train(
+def train_video2reward(
     model: Annotated[Video2RewardArgs, tyro.conf.arg(name="")],
+    drives: Annotated[DrivesConfig, tyro.conf.arg(name="")] = TINY_DRIVES,
     config: Annotated[FitConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = TINY,
 ) -> None:
     """Train, or continue; the model is written to ``output_dir/model``."""
+    require_one_process()
     network = build(model, config.seed)
     if model.vit == "tiny" and model.feature_cache is not None:
         raise ValueError("--feature_cache: the tiny ViT is trained, so its features change; it is for a frozen one")
@@ -100,8 +98,8 @@ def train(
         raise ValueError("--feature_cache: it knows the eye before --init_from replaces it; give one of the two")
     cache = None if model.feature_cache is None else FeatureCache(model.feature_cache, network)
     inputs = [Path(path) for path in (model.vit_weights, model.feature_cache) if path is not None]
-    fit(network, config, make_loss(cache), evaluate, inputs)
+    fit_judge(network, drives, config, make_loss(cache), evaluate, inputs)
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train_video2reward)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from resim.data.batch import Batch
 from resim.entry_point import one_line_errors
+from resim.runtime.optim import require_finite_norm, set_learning_rate
 from resim.training.checkpoint import (
     find_checkpoint,
     load_state,
@@ -24,8 +25,6 @@ from resim.training.presets.command_line import parse_command_line
 from resim.training.run import TrainingRun, averaged_weights, make_accelerator, set_up
 from resim.training.steps import (
     require_finite_losses,
-    require_finite_norm,
-    set_learning_rate,
     step_generator,
     weighted_sum,
 )
@@ -33,7 +32,7 @@ from resim.training.validation import validation_losses, write_validation_videos
 from resim.world_model.losses import draw, training_losses
 
 
-def train(config: TrainConfig) -> None:
+def train_world_model(config: TrainConfig) -> None:
     """One run from its start, or from its checkpoint, to ``max_train_steps``."""
     accelerator = make_accelerator(config)
     if accelerator.is_main_process:
@@ -54,7 +53,7 @@ def train(config: TrainConfig) -> None:
     progress = tqdm(total=config.max_train_steps, initial=start, disable=not accelerator.is_main_process, desc="train")
     log.restart_clock()
     for step in range(start, config.max_train_steps):
-        learning_rate = set_learning_rate(run.optimizer, step, config)
+        learning_rate = set_learning_rate(run.optimizer, step, config.max_train_steps, config.optim)
         grad_norm = accumulate_gradients(run, batches, step, log)
         run.optimizer.step()
         run.optimizer.zero_grad()
@@ -73,7 +72,6 @@ def train(config: TrainConfig) -> None:
     if accelerator.is_main_process and checkpoint is not None:
         publish(checkpoint, config.output_dir)
     progress.close()
-    log.close()
     accelerator.end_training()
 
 
@@ -124,4 +122,4 @@ def make_validation(run: TrainingRun, log: TrainLog) -> Callable[[int], None]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        train(parse_command_line())
+        train_world_model(parse_command_line())

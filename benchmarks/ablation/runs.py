@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,16 +16,17 @@ from tqdm import tqdm
 
 from resim.data.files import new_folder
 from resim.data.latents import INDEX_NAME, LATENTS_FOLDER
+from resim.runtime.config import flatten
+from resim.runtime.log import read_metrics
+from resim.runtime.resume import require_same_settings
 from resim.training.checkpoint import CONFIG_FILE, INDEX_FILE, list_checkpoints
-from resim.training.config import flatten
-from resim.training.log import read_metrics
 from resim.training.presets.ablations import tiny_ablation, tiny_experts
 from resim.training.presets.command_line import parse_command_line
+from resim.training.presets.starts import ABLATION
 from resim.world_model.pipeline import ReSimPipeline, small_pipeline
 from resim.world_model.trajectory_encoder import TrajectoryEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NUM_LAYERS, NUM_HEADS = 2, 4  # of the model that is trained
 PARSING = Lock()  # tyro's parser is not made for two threads at once
 
 
@@ -39,18 +41,10 @@ def prepare(schedule: Schedule, vae: Path) -> None:
         flags = ["--store", schedule.data_root / source, "--drivers", "expert", "--output_dir", store]
         again = ["--overwrite"] if store.exists() else []  # stopped before its latents
         start([sys.executable, script, *flags, *again], store.with_suffix(".log"))
-    data = tiny_ablation().data
     for seed in range(schedule.num_seeds):
         folder = pretraining(schedule, seed).folder.with_name("init")
         if not folder.exists():
-            pipeline = small_pipeline(
-                AutoencoderKLCogVideoX.from_pretrained(vae),
-                num_layers=NUM_LAYERS,
-                num_heads=NUM_HEADS,
-                height_px=data.height_px,
-                width_px=data.width_px,
-                seed=seed,
-            )
+            pipeline = small_pipeline(AutoencoderKLCogVideoX.from_pretrained(vae), **asdict(ABLATION), seed=seed)
             with new_folder(folder, kind="model", inputs=[vae], overwrite=False) as partial:
                 pipeline.save_pretrained(partial)
 
@@ -84,12 +78,7 @@ def is_finished(training: Training) -> bool:
     saved = json.loads((training.folder / CONFIG_FILE).read_text())["config"]
     with PARSING:
         wanted = flatten(parse_command_line(training.flags))
-    for name in wanted.keys() - {"resume_from_checkpoint", "overwrite"}:
-        if saved.get(name) != wanted[name]:
-            raise ValueError(
-                f"{training.folder} was trained with {name} {saved.get(name)}, now {wanted[name]}: "
-                "set it back, or give another --output_dir"
-            )
+    require_same_settings(saved, wanted, training.folder, free_to_change={"resume_from_checkpoint", "overwrite"})
     return True
 
 

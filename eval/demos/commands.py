@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from resim.report.demo import Stage
-from resim.training.log import read_metrics
+from resim.runtime.log import read_metrics
 from resim.training.presets.command_line import PRESETS
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import torch
 class Batch:
     """What a model sees. Absence is a flag (``has_*``), never a missing key and never zeros that mean "none".
 
-    Exactly one of ``frames`` and ``latents`` is set, and one of ``prompt`` and ``prompt_embeds`` suffices.
+    Exactly one of ``frames`` and ``latents`` is set.
     """
 
     frames: torch.Tensor | None  # uint8 B T C H W, RGB
@@ -18,9 +18,6 @@ class Batch:
     waypoints: torch.Tensor  # float32 B 8 3
     has_waypoints: torch.Tensor  # bool B
     prompt: tuple[str, ...]
-    prompt_embeds: torch.Tensor | None  # float B L D
-    reward: torch.Tensor  # float32 B, infraction score
-    has_reward: torch.Tensor  # bool B
     source: tuple[str, ...]
     clip_id: tuple[str, ...]
 

@@ -11,19 +11,18 @@ from resim.datatypes.clip import NUM_FRAMES, NUM_WAYPOINTS
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One row of a Batch; exactly one of ``frames`` and ``latents`` is set. ``reward`` is None where unknown."""
+    """One row of a Batch; exactly one of ``frames`` and ``latents`` is set."""
 
     frames: torch.Tensor | None  # uint8 T C H W
     latents: torch.Tensor | None  # float F C h w
     waypoints: torch.Tensor  # float32 8 3, zeros where has_waypoints is False
     has_waypoints: bool
     prompt: str
-    reward: float | None
     source: str
     clip_id: str
 
     def check(self) -> None:
-        """Raises ValueError naming source and clip for a field that breaks the table of ``clip.Batch``."""
+        """Raises ValueError naming source and clip for a field that breaks the types of ``data.batch.Batch``."""
         where = f"{self.source} clip {self.clip_id}"
         if (self.frames is None) == (self.latents is None):
             raise ValueError(f"{where}: exactly one of frames and latents must be set")
@@ -44,8 +43,6 @@ class Sample:
             )
         if not torch.isfinite(self.waypoints).all():
             raise ValueError(f"{where}: waypoints hold NaN or infinity")
-        if self.reward is not None and not 0.0 <= self.reward <= 1.0:
-            raise ValueError(f"{where}: reward {self.reward} is outside [0, 1]")
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -69,9 +66,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         waypoints=torch.stack([s.waypoints for s in samples]),
         has_waypoints=torch.tensor([s.has_waypoints for s in samples]),
         prompt=tuple(s.prompt for s in samples),
-        prompt_embeds=None,
-        reward=torch.tensor([0.0 if s.reward is None else s.reward for s in samples], dtype=torch.float32),
-        has_reward=torch.tensor([s.reward is not None for s in samples]),
         source=tuple(s.source for s in samples),
         clip_id=tuple(s.clip_id for s in samples),
     )

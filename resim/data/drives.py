@@ -33,10 +33,10 @@ class Drives:
         return self.infractions_B7[:, -1]
 
 
-Item = tuple[torch.Tensor, torch.Tensor, tuple[float, ...], str]
+DriveItem = tuple[torch.Tensor, torch.Tensor, tuple[float, ...], str]
 
 
-class DriveData(Dataset[Item]):
+class DriveData(Dataset[DriveItem]):
     """Map-style dataset over the position n in the run, without end, of all clips of ``stores`` with both labels.
 
     ``keep_in_memory`` decodes every clip once (1 MB a clip of 64x112) in each process that reads. Raises ValueError
@@ -66,7 +66,7 @@ class DriveData(Dataset[Item]):
             self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.places)))
         return self.places[int(self._order[1][item])]
 
-    def __getitem__(self, n: int) -> Item:
+    def __getitem__(self, n: int) -> DriveItem:
         store, index = self.place(n)
         clip = store.clips[index]
         assert clip.executed_waypoints is not None and clip.infractions is not None  # checked at the start
@@ -84,7 +84,7 @@ class DriveData(Dataset[Item]):
         return frames
 
 
-def collate_drives(items: Sequence[Item]) -> Drives:
+def collate_drives(items: Sequence[DriveItem]) -> Drives:
     """Stack items of :class:`DriveData`."""
     frames, waypoints, infractions, names = zip(*items, strict=True)
     return Drives(

@@ -39,12 +39,6 @@ def write_aside(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line to a short file as :func:`write_aside` does."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    write_aside(path, before + line + "\n")
-
-
 def mark(folder: Path, kind: str) -> None:
     """Leave in ``folder`` the proof that this program made it, and as what."""
     write_aside(folder / MARKER_FILE, json.dumps({"written_by": "resim", "kind": kind}) + "\n")

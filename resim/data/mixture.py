@@ -136,7 +136,6 @@ class TrainingData(Dataset[Sample]):
             waypoints=self._waypoints(clip, has_waypoints, drop_heading=bool(chances[3] < self.heading_dropout)),
             has_waypoints=has_waypoints,
             prompt=self._prompt(clip, *chances[1:3]),
-            reward=None if clip.infractions is None else clip.infractions.score,
             source=entry.name,
             clip_id=clip.clip_id,
         )

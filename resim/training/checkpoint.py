@@ -38,7 +38,9 @@ from resim.data.files import (
     sha256_of,
     write_aside,
 )
-from resim.training.config import TrainConfig, flatten
+from resim.runtime.config import flatten
+from resim.runtime.resume import require_same_settings
+from resim.training.config import TrainConfig
 from resim.training.run import TrainingRun, averaged_weights
 from resim.world_model.lora import has_lora, save_lora, without_lora
 from resim.world_model.pipeline import LORA_FOLDER, ReSimPipeline
@@ -211,18 +213,14 @@ def load_state(run: TrainingRun, folder: Path) -> Progress:
 
 
 def require_same_run(saved: dict[str, Any], current: dict[str, Any], folder: Path) -> None:
-    """Raise ValueError naming the first setting or data set that would make the resumed run another run."""
+    """Raise ValueError naming the settings and data sets that would make the resumed run another run."""
     free = set(FREE_TO_CHANGE)
     if current["config"]["optim.lr_scheduler"] == "constant":
         free.add("max_train_steps")
-    for part in ("config", "data"):
-        for name in sorted(saved[part].keys() | current[part].keys()):
-            was, now = saved[part].get(name), current[part].get(name)
-            if was != now and name not in free:
-                raise ValueError(
-                    f"cannot resume from {folder}: {part} {name} was {was}, now {now}; "
-                    "set it back, or start a new run with --init_from"
-                )
+    was, now = (
+        run["config"] | {f"content of {name}": v for name, v in run["data"].items()} for run in (saved, current)
+    )
+    require_same_settings(was, now, folder, free_to_change=free, otherwise="start a new run with --init_from")
 
 
 def describe(config: TrainConfig, data_fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What a training run is: frozen, keyword-only dataclasses. Presets of them are in presets.py."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import Suppress
 
 from resim.data.mixture import COMMAND_DROPOUT, HEADING_DROPOUT, TEXT_DROPOUT, MixtureEntry
+from resim.runtime.optim import OptimConfig
 from resim.world_model.diffusion import DiffusionConfig
 
 
@@ -34,28 +35,6 @@ class DataConfig:
     heading_dropout: float = HEADING_DROPOUT
     # Processes that read clips; 0 reads in the training process.
     dataloader_num_workers: int = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW, its learning rate over the run, and gradient clipping."""
-
-    # Learning rate after the warm-up.
-    learning_rate: float
-    # 'constant', or 'cosine' down to zero at max_train_steps; both after a linear warm-up.
-    lr_scheduler: Literal["constant", "cosine"] = "constant"
-    # Steps of the linear warm-up.
-    lr_warmup_steps: int = 0
-    # Decay of Adam's average of gradients.
-    adam_beta1: float = 0.9
-    # Decay of Adam's average of squared gradients.
-    adam_beta2: float = 0.95
-    # Adam's epsilon.
-    adam_epsilon: float = 1e-8
-    # Decoupled weight decay.
-    adam_weight_decay: float = 1e-4
-    # Gradients are scaled down to this norm.
-    max_grad_norm: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,23 +111,3 @@ class TrainConfig:
                 f"{self.train_batch_size} x {num_processes} processes: change --train_batch_size or --global_batch_size"
             )
         return self.global_batch_size // per_pass
-
-
-def flatten(config: Any) -> dict[str, Any]:
-    """Config dataclass -> {'data.height_px': 64, ...} with JSON values, for saving and comparing."""
-    flat: dict[str, Any] = {}
-    for name, value in ((f.name, getattr(config, f.name)) for f in fields(config)):
-        if hasattr(value, "__dataclass_fields__"):
-            flat.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
-        elif isinstance(value, tuple):
-            flat[name] = [plain(asdict(item)) if hasattr(item, "__dataclass_fields__") else item for item in value]
-        else:
-            flat[name] = plain(value)
-    return flat
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON writes it: paths become strings."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    return str(value) if isinstance(value, Path) else value

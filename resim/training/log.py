@@ -1,18 +1,14 @@
 """The log of a training run: one row per interval in metrics.jsonl, the same numbers in tensorboard."""
 
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from resim.data.files import write_aside
+from resim.runtime.log import append_row, begin_log, begin_tensorboard
 from resim.training.run import TrainingRun
 
-METRICS_FILE = "metrics.jsonl"
 NUM_BUCKETS = 10  # of timesteps
 
 
@@ -27,10 +23,10 @@ class TrainLog:
         self.rows: list[torch.Tensor] = []  # each (B, 2 + losses): timestep, source, losses
         self.names: tuple[str, ...] = ()
         self.started_s = time.perf_counter()
-        self.file = run.config.output_dir / METRICS_FILE
+        self.folder = run.config.output_dir
         if self.accelerator.is_main_process:
-            drop_rows_after(self.file, step)
-            self.tensorboard = SummaryWriter(run.config.output_dir / "tensorboard", purge_step=step + 1)
+            begin_log(self.folder, step)
+        begin_tensorboard(self.accelerator, step)
 
     def record(self, losses: dict[str, torch.Tensor], timestep_B: torch.Tensor, source: Sequence[str]) -> None:
         """Remember the losses (B,) of one forward pass."""
@@ -68,23 +64,18 @@ class TrainLog:
         """Append one row of ``kind`` ('train' or 'validation'); only the main process writes."""
         if not self.accelerator.is_main_process:
             return
-        with self.file.open("a") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **row}) + "\n")
+        append_row(self.folder, {"kind": kind, "step": step, **row})
+        scalars: dict[str, float] = {}
         for name, value in row.items():
             if isinstance(value, dict):
-                for key, inner in value.items():
-                    self.tensorboard.add_scalar(f"{kind}_{name}/{key}", inner, step)
-            elif isinstance(value, int | float):
-                self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
+                scalars |= {f"{kind}_{name}/{key}": inner for key, inner in value.items()}
+            else:
+                scalars[f"{kind}/{name}"] = value
+        self.accelerator.log(scalars, step)
 
     def restart_clock(self) -> None:
         """Leave the time since the last row (validation, saving) out of samples_per_s."""
         self.started_s = time.perf_counter()
-
-    def close(self) -> None:
-        """Flush and close."""
-        if self.accelerator.is_main_process:
-            self.tensorboard.close()
 
 
 def means(values: torch.Tensor, group: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
@@ -95,16 +86,3 @@ def means(values: torch.Tensor, group: torch.Tensor, names: Sequence[str]) -> di
 def counts(group: torch.Tensor, names: Sequence[str]) -> dict[str, int]:
     """How many are in each group; ``group`` (N,) indexes ``names``."""
     return dict(zip(names, torch.bincount(group, minlength=len(names)).tolist(), strict=True))
-
-
-def drop_rows_after(file: Path, step: int) -> None:
-    """Forget what an interrupted run logged beyond the checkpoint that is resumed from."""
-    if not file.is_file():
-        return
-    kept = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
-    write_aside(file, "".join(line + "\n" for line in kept))  # a file of its own, which write() may append to
-
-
-def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl. Raises FileNotFoundError when ``folder`` holds none."""
-    return [json.loads(line) for line in (Path(folder) / METRICS_FILE).read_text().splitlines()]

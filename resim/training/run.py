@@ -15,9 +15,10 @@ from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
 from resim.data.mixture import TrainingData
+from resim.runtime.optim import make_optimizer
 from resim.training.config import TrainConfig
 from resim.training.data import training_data
-from resim.training.steps import BatchEncoder, choose_trainable, make_optimizer
+from resim.training.steps import BatchEncoder, choose_trainable
 from resim.world_model.latents import spatial_factor
 from resim.world_model.model import from_cogvideox
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler
@@ -42,7 +43,9 @@ class TrainingRun:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of this process, with the accumulation that reaches the global batch."""
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, log_with="tensorboard", project_dir=config.output_dir
+    )
     passes = config.gradient_accumulation_steps(accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # it accumulates and clips inside backward

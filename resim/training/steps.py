@@ -1,14 +1,11 @@
-"""What one training step is made of, besides the losses: the frozen encoders, what learns, its optimizer, its noise."""
-
-import math
-from collections.abc import Iterable
+"""What one training step is made of, besides the losses: the frozen encoders, what learns, its noise."""
 
 import numpy as np
 import torch
 from torch import nn
 
 from resim.data.batch import Batch
-from resim.training.config import OptimConfig, TrainConfig
+from resim.training.config import TrainConfig
 from resim.world_model.latents import encode_frames
 from resim.world_model.lora import add_lora, has_lora
 from resim.world_model.model import WorldModel
@@ -60,36 +57,6 @@ def choose_trainable(model: WorldModel, config: TrainConfig) -> list[nn.Paramete
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with the config's numbers; the learning rate is set anew in every step."""
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.adam_weight_decay,
-        fused=True,
-    )
-
-
-def learning_rate_at(step: int, max_train_steps: int, config: OptimConfig) -> float:
-    """Learning rate of step 0, 1, ..: linear warm-up, then constant or a half cosine that ends at zero."""
-    if step < config.lr_warmup_steps:
-        return config.learning_rate * (step + 1) / config.lr_warmup_steps
-    if config.lr_scheduler == "constant":
-        return config.learning_rate
-    progress = (step - config.lr_warmup_steps) / max(max_train_steps - config.lr_warmup_steps, 1)
-    return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
-    """Give every parameter group the learning rate of ``step``, and return it."""
-    learning_rate = learning_rate_at(step, config.max_train_steps, config.optim)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    return learning_rate
-
-
 def step_generator(seed: int, step: int, rank: int, micro_step: int) -> torch.Generator:
     """The noise of one forward pass as a pure function of where it stands, so that a resume needs no saved state."""
     state = np.random.SeedSequence([seed, step, rank, micro_step]).generate_state(1, np.uint64)
@@ -102,12 +69,6 @@ def require_finite_losses(losses: dict[str, torch.Tensor], step: int, clip_ids: 
     if not bool(finite_B.all()):
         bad = [clip for clip, finite in zip(clip_ids, finite_B.tolist(), strict=True) if not finite]
         raise FloatingPointError(f"step {step}: the loss of {', '.join(bad)} is not finite; the weights are unchanged")
-
-
-def require_finite_norm(grad_norm: float, step: int, clip_ids: Iterable[str]) -> None:
-    """Raise FloatingPointError naming the step and its clips when the gradient norm is not finite."""
-    if not math.isfinite(grad_norm):
-        raise FloatingPointError(f"step {step}: gradient norm {grad_norm} on clips {', '.join(clip_ids)}")
 
 
 def weighted_sum(losses: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:

@@ -43,11 +43,10 @@ def make_scheduler(config: DiffusionConfig) -> CogVideoXDPMScheduler:
     )
 
 
-def small_pipeline(
-    vae: AutoencoderKLCogVideoX, *, num_layers: int, num_heads: int, height_px: int, width_px: int, seed: int = 0
-) -> "ReSimPipeline":
-    """An untrained small model (32 channels a head) around a trained VAE; ``seed`` draws its weights."""
-    torch.manual_seed(seed)
+def small_world_model(
+    vae: AutoencoderKLCogVideoX, *, num_layers: int, num_heads: int, height_px: int, width_px: int
+) -> WorldModel:
+    """An untrained small model (32 channels a head) for the latents of ``vae``."""
     factor = spatial_factor(vae)
     transformer = ReSimTransformer3DModel(
         num_attention_heads=num_heads,
@@ -71,14 +70,24 @@ def small_pipeline(
         mlp_dim=256,
         video_width=32 * num_heads,
     )
-    initialise_from_scratch(WorldModel(transformer, encoder))
+    model = WorldModel(transformer, encoder)
+    initialise_from_scratch(model)
+    return model
+
+
+def small_pipeline(
+    vae: AutoencoderKLCogVideoX, *, num_layers: int, num_heads: int, height_px: int, width_px: int, seed: int = 0
+) -> "ReSimPipeline":
+    """:func:`small_world_model` around a trained VAE, with all that sampling needs; ``seed`` draws its weights."""
+    torch.manual_seed(seed)
+    model = small_world_model(vae, num_layers=num_layers, num_heads=num_heads, height_px=height_px, width_px=width_px)
     tokenizer, text_encoder = small_text_encoder(SMALL_TEXT_WIDTH, SMALL_TEXT_LENGTH, seed=0)
     return ReSimPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
         vae=vae,
-        transformer=transformer,
-        trajectory_encoder=encoder,
+        transformer=model.transformer,
+        trajectory_encoder=model.trajectory_encoder,
         scheduler=make_scheduler(DiffusionConfig()),
         guidance_scale=2.0,  # a small model needs the push from the first step on (measured, docs/log.md)
         guidance_power=0.0,

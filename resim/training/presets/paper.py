@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from resim.data.mixture import MixtureEntry
-from resim.training.config import DataConfig, OptimConfig, TrainConfig, ValidationConfig
+from resim.runtime.optim import OptimConfig
+from resim.training.config import DataConfig, TrainConfig, ValidationConfig
 
 
 def entry(name: str, weight: float = 1.0, trajectory_dropout: float = 0.0, turn_repeats: int = 5) -> MixtureEntry:

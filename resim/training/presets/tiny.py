@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from resim.training.config import DataConfig, OptimConfig, TrainConfig, ValidationConfig
+from resim.runtime.optim import OptimConfig
+from resim.training.config import DataConfig, TrainConfig, ValidationConfig
 from resim.training.presets.paper import entry, held_out, stage1
 from resim.world_model.diffusion import DiffusionConfig
 
