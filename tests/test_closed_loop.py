@@ -17,11 +17,12 @@ from resim.gates.closed_loop import (
     MEASURES,
     WORLDS,
     drift_rows,
-    imagine_rounds,
     measure_drive,
     round_clips,
     sharpness_grey_levels,
 )
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
 from resim.report.closed_loop import compare_rounds
 from resim.simulation.generator import generate
 from resim.simulation.generator.generate import generate_scenario
@@ -142,16 +143,16 @@ def test_only_the_round_that_was_changed_is_measured_as_changed(two_rounds):
 
 def test_rounds_are_imagined_from_the_generated_frames_of_the_round_before(two_rounds):
     done, video = two_rounds
-    pipe, flags = tiny_pipeline(), {"seed": 1, "num_inference_steps": 1, "guidance_scale": 0.0}
-    both = imagine_rounds(pipe, video[:9], done.waypoints, **flags)
-    first = imagine_rounds(pipe, video[:9], done.waypoints[:1], **flags)
+    pipe, sampling = tiny_pipeline(), Sampling(seed=1, num_inference_steps=1, guidance_scale=0.0)
+    both = imagine(pipe, video[:9], done.waypoints[None], sampling)[0]
+    first = imagine(pipe, video[:9], done.waypoints[None, :1], sampling)[0]
     assert both.shape == video.shape and both.dtype == np.uint8
     np.testing.assert_array_equal(both[:9], video[:9])
     np.testing.assert_array_equal(both[:49], first)
     for r in (0, 1):  # another path in round 1 is another history of round 2; one in round 2 leaves round 1 alone
         changed = done.waypoints.copy()
         changed[r, :, 1] += 30.0
-        other = imagine_rounds(pipe, video[:9], changed, **flags).astype(int)
+        other = imagine(pipe, video[:9], changed[None], sampling)[0].astype(int)
         assert np.array_equal(other[:49], first) == (r == 1)
         assert np.abs(other[49:] - both[49:]).max() > 0
 

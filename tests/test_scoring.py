@@ -13,6 +13,7 @@ from tiny_models import small_reward_model, tiny_pipeline
 
 from resim.data.video import write_video
 from resim.imagination.manoeuvres import manoeuvre
+from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import Scores, check_candidates, score
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "score_trajectories.py"
@@ -21,8 +22,9 @@ HISTORY = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uin
 
 
 def scored(paths=PATHS, **changes) -> Scores:
-    flags = {"num_seeds": 2, "seed": 3, "num_inference_steps": 2, "guidance_scale": 0.0, "batch_size": 2}
-    return score(tiny_pipeline(), small_reward_model(), HISTORY, paths, **(flags | changes))
+    flags = {"num_seeds": 2, "batch_size": 2}
+    sampling = Sampling(seed=3, num_inference_steps=2, guidance_scale=0.0)
+    return score(tiny_pipeline(), small_reward_model(), HISTORY, paths, sampling, **(flags | changes))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,8 @@ def test_the_script_writes_table_picture_and_flags(models, tmp_path, monkeypatch
     assert set(table["candidate"]) == {"straight", "brake"} and len(table["waypoints"][0]) == 24
     assert (tmp_path / "out" / "ranking.png").stat().st_size > 10_000
     found = json.loads((tmp_path / "out" / "scoring.json").read_text())
-    assert found["flags"]["num_seeds"] == 2 and len(found["rewards"]["brake"]) == 2
+    assert found["flags"]["num_seeds"] == found["flags"]["num_inference_steps"] == 2
+    assert len(found["rewards"]["brake"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from ablation.variants import Run, Schedule, pretraining, run_folder, trainings
 from resim.data.files import sha256_of
 from resim.datatypes.clip import NUM_HISTORY_FRAMES, prompt_for
 from resim.datatypes.geometry import simulation_camera
-from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine, read_paths
-from resim.gates.closed_loop import imagine_rounds, round_clips, sharpness_grey_levels
-from resim.imagination.futures import Frames
+from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine_scene, read_paths
+from resim.gates.closed_loop import round_clips, sharpness_grey_levels
+from resim.imagination.futures import Frames, imagine
+from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics
 from resim.metrics.trajectory import Waypoints, path_distance_m, share_of_right_futures
@@ -237,15 +238,11 @@ def measure_scene(
     pipe: ReSimPipeline, reader: InverseDynamics, scene: TestScene, seed: int, config: MeasureConfig
 ) -> dict[str, Any]:
     """Everything about one scene; ``seed`` draws the noise."""
-    options: dict[str, Any] = {
-        "seed": seed,
-        "num_inference_steps": config.num_inference_steps,
-        "guidance_scale": config.guidance_scale,
-    }
+    sampling = Sampling(seed=seed, num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale)
     history = scene.expert_THWC[:NUM_HISTORY_FRAMES]
     with computing(pipe):
-        futures = imagine(pipe, scene.gate, blind=False, **options)
-        video = imagine_rounds(pipe, history, scene.expert.waypoints, **options)
+        futures = imagine_scene(pipe, scene.gate, sampling, blind=False)
+        video = imagine(pipe, history, scene.expert.waypoints[None], sampling)[0]
         losses = path_losses(pipe, scene.gate, seed)
     return {
         "scene": scene.gate.scene_id,

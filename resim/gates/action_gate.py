@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import Camera
+from resim.imagination.futures import Frames, imagine
+from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
 from resim.simulation.drivers import DRIVERS
@@ -74,25 +76,12 @@ def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) 
     raise AssertionError("seeds do not end")
 
 
-def imagine(
-    pipe: ReSimPipeline,
-    scene: GateScene,
-    *,
-    blind: bool,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
-) -> np.ndarray:
+def imagine_scene(pipe: ReSimPipeline, scene: GateScene, sampling: Sampling, *, blind: bool) -> Frames:
     """The futures (P, 49, H, W, 3) of a scene's paths from one history and one noise; ``blind``: without waypoints."""
-    output = pipe(
-        scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES],
-        None if blind else scene.waypoints_P83,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for _ in range(1 if blind else NUM_PATHS)],
-    )
+    paths = None if blind else scene.waypoints_P83[:, None]
+    futures = imagine(pipe, scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES], paths, sampling)
     # Without waypoints, the same history and the same noise give the same future for every path.
-    return np.repeat(output.frames, NUM_PATHS, axis=0) if blind else np.asarray(output.frames)
+    return np.repeat(futures, NUM_PATHS, axis=0) if blind else futures
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import Video2Reward
 from resim.metrics.trajectory import Waypoints, path_distance_m
 from resim.simulation.simulate import LongDrive
-from resim.world_model.pipeline import ReSimPipeline
 
 Frames = NDArray[np.uint8]  # T H W C, RGB
 Measures = dict[str, list[float]]  # name -> one value per round
@@ -54,26 +53,6 @@ class ClosedLoop:
             "infractions": asdict(self.drive.infractions),
             "rounds": rounds,
         }
-
-
-def imagine_rounds(
-    pipe: ReSimPipeline,
-    history: Frames,
-    waypoints_R83: Waypoints,
-    *,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
-) -> Frames:
-    """History (9, H, W, 3) and one path per round -> video (9 + 40 R, H, W, 3), each round from the one before."""
-    output = pipe(
-        history,
-        list(waypoints_R83),
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return np.asarray(output.frames[0])
 
 
 def round_clips(video_THWC: Frames) -> Frames:

@@ -4,17 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
 from resim.datatypes.geometry import simulation_camera
-from resim.gates.action_gate import GateScene, draw_scenes, imagine, judge_scene
+from resim.gates.action_gate import GateScene, draw_scenes, imagine_scene, judge_scene
 from resim.gates.action_gate import summary as gate_summary
 from resim.gates.policy_selection import Judged, draw_candidates, joined, judge_candidates
 from resim.gates.policy_selection import summary as selection_summary
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.judges.video2reward import Video2Reward
@@ -40,12 +41,8 @@ class GateConfig:
     simple: bool = True
     # Futures of each candidate in the selection; the variance baseline needs two.
     num_seeds: int = 2
-    # Denoising steps.
-    num_inference_steps: int = 10
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # Of the noise, the same for every path of a scene.
-    seed: int = 0
+    # How the futures are drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +110,13 @@ def measure_part(
 ) -> tuple[list[dict[str, dict[str, float]]], Judged]:
     """The action gate's rows of ``scenes``, and the selection's table of the scenes of ``selection_seeds``."""
     pipe, reader, reward_model = load()
-    how: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "num_inference_steps", "guidance_scale")}
     rows = []
     for scene in tqdm(scenes, desc="imagine three paths", unit="scene"):
         futures = {"true": scene.truths_PTHWC}
         for kind in ("generated", "blind"):
-            futures[kind] = imagine(pipe, scene, blind=kind == "blind", **how)
+            futures[kind] = imagine_scene(pipe, scene, config.sampling, blind=kind == "blind")
         rows.append(judge_scene(scene, futures, reader))
     camera = simulation_camera(*model_size_px(pipe))
     seeds = tqdm(selection_seeds, desc="simulate policies", unit="scene")
     candidates = [draw_candidates(seed, camera, config.simple) for seed in seeds]
-    return rows, judge_candidates(pipe, reader, reward_model, candidates, num_seeds=config.num_seeds, **how)
+    return rows, judge_candidates(pipe, reader, reward_model, candidates, config.sampling, num_seeds=config.num_seeds)

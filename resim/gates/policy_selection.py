@@ -18,6 +18,7 @@ from tqdm import tqdm
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import Camera
 from resim.gates.action_gate import read_paths
+from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import OUTPUTS, Video2Reward
@@ -115,11 +116,9 @@ def judge_candidates(
     reader: InverseDynamics,
     reward_model: Video2Reward,
     scenes: Sequence[CandidateScene],
+    sampling: Sampling,
     *,
     num_seeds: int,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
 ) -> Judged:
     """Imagine and grade every candidate of every scene; also grade the true videos."""
     graded_true, graded, confidence, paths = [], [], [], []
@@ -131,10 +130,8 @@ def judge_candidates(
             reward_model,
             scene.truths_NTHWC[0, :NUM_HISTORY_FRAMES],
             dict(zip(CANDIDATES, scene.waypoints_N83, strict=True)),
+            sampling,
             num_seeds=num_seeds,
-            seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
             batch_size=len(CANDIDATES),
         )
         graded.append(scores.seen_NS7)

@@ -1,7 +1,7 @@
 """Candidate paths of one history -> imagined futures -> rewards, and what they come from -> ranking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from resim.data.checks import validate_waypoints
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
 from resim.judges.video2reward import OUTPUTS, Video2Reward
 from resim.world_model.pipeline import ReSimPipeline
 
@@ -78,17 +80,15 @@ def score(
     reward_model: Video2Reward,
     history: NDArray[np.uint8],
     candidates: Mapping[str, NDArray[np.floating]],
+    sampling: Sampling,
     *,
     num_seeds: int,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
     batch_size: int,
 ) -> Scores:
     """Imagine and grade every candidate path (8, 3) of a history (9, H, W, 3).
 
-    All candidates of a seed start from the same noise, so that they differ by their paths alone. Raises ValueError for
-    bad candidates, and where ``num_seeds`` or ``batch_size`` is below 1.
+    Each is imagined ``num_seeds`` times, from the seed of ``sampling`` on; all candidates of a seed start from the same
+    noise. Raises ValueError for bad candidates, and where ``num_seeds`` or ``batch_size`` is below 1.
     """
     waypoints = check_candidates(candidates)
     if min(num_seeds, batch_size) < 1:
@@ -99,15 +99,7 @@ def score(
         parts = []
         for start in range(0, len(waypoints), batch_size):
             paths = waypoints[start : start + batch_size]
-            generators = [torch.Generator().manual_seed(seed + k) for _ in paths]
-            output = pipe(
-                history,
-                paths,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                generator=generators,
-            )
-            clips = np.asarray(output.frames)
+            clips = imagine(pipe, history, paths[:, None], replace(sampling, seed=sampling.seed + k))
             frames_BTCHW = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(reward_model.device)
             seen[start : start + batch_size, k] = reward_model.infractions(frames_BTCHW).cpu().numpy()
             parts.append(clips)
