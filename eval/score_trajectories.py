@@ -17,7 +17,7 @@ from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.scoring import Scores, score
 from resim.imagination.start import StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.judges.load import load_video2reward
-from resim.judges.video2reward import KINDS
+from resim.judges.video2reward import REWARD
 from resim.report.page import write_json
 from resim.report.ranking import ranking_figure
 
@@ -48,9 +48,10 @@ class ScoreArgs(StartArgs):
 
 def terminal_table(scores: Scores) -> Table:
     """Best first."""
+    kinds = [name for name in scores.outputs if name not in ("progress", REWARD)]
     table = Table("rank", "candidate", "reward", "uncertainty", "confidence", "likeliest infraction")
     for row in scores.rows():
-        probability, kind = max((float(row[kind]), kind) for kind in KINDS)
+        probability, kind = max((float(row[kind]), kind) for kind in kinds)
         numbers = [f"{row[name]:.4f}" for name in ("reward", "uncertainty", "confidence")]
         table.add_row(str(row["rank"]), str(row["candidate"]), *numbers, f"{kind} {probability:.2f}")
     return table

@@ -42,14 +42,14 @@ def test_every_candidate_is_imagined_from_the_same_noise_alone(whole):
             ).frames
             with torch.no_grad():
                 alone = reward_model.infractions(frames.permute(0, 1, 4, 2, 3))[0]
-            assert whole.seen_NS7[i, k] == pytest.approx(alone.numpy(), abs=1e-4)
-            assert whole.rewards_NS[i, k] == whole.seen_NS7[i, k, 6]
+            assert whole.seen_NSO[i, k] == pytest.approx(alone.numpy(), abs=1e-4)
+            assert whole.rewards_NS[i, k] == whole.seen_NSO[i, k, whole.outputs.index("score")]
             if k == 0:
                 assert np.abs(whole.futures_NTHWC[i].astype(int) - frames[0].numpy().astype(int)).max() <= 1
 
 
 def test_batches_make_no_difference(whole):
-    assert np.allclose(scored(batch_size=3).seen_NS7, whole.seen_NS7, atol=1e-4)
+    assert np.allclose(scored(batch_size=3).seen_NSO, whole.seen_NSO, atol=1e-4)
 
 
 def test_ranking_and_uncertainty_by_hand(whole):
@@ -59,7 +59,8 @@ def test_ranking_and_uncertainty_by_hand(whole):
     scores = Scores(
         names=("a", "b", "c"),
         waypoints_N83=whole.waypoints_N83,
-        seen_NS7=seen,
+        seen_NSO=seen,
+        outputs=whole.outputs,
         confidence_N=np.ones(3, dtype=np.float32),
         futures_NTHWC=whole.futures_NTHWC,
     )

@@ -21,7 +21,7 @@ from resim.gates.action_gate import read_paths
 from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score
 from resim.judges.inverse_dynamics import InverseDynamics
-from resim.judges.video2reward import OUTPUTS, Video2Reward
+from resim.judges.video2reward import REWARD, Video2Reward
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.metrics.trajectory import path_distance_m, share_interval
 from resim.simulation.drivers import POLICIES
@@ -31,7 +31,6 @@ from resim.simulation.simulate import drive
 from resim.world_model.pipeline import ReSimPipeline
 
 CANDIDATES = ("expert", *POLICIES)
-COLLISION, REWARD = OUTPUTS.index("collision"), OUTPUTS.index("score")
 # A drive without infractions scores 1, one that touches something at most 0.65.
 CLEAN_REWARD = 0.8
 # Executed scores that differ by less are not a better and a worse drive.
@@ -134,19 +133,20 @@ def judge_candidates(
             num_seeds=num_seeds,
             batch_size=len(CANDIDATES),
         )
-        graded.append(scores.seen_NS7)
+        graded.append(scores.seen_NSO)
         confidence.append(scores.confidence_N)
         paths.append(read_paths(reader, scores.futures_NTHWC))
-    graded_true_SN7, graded_SNK7, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
+    graded_true_SNO, graded_SNKO, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
+    collision, reward = (reward_model.outputs.index(name) for name in ("collision", REWARD))
     intended, executed = (np.stack([getattr(s, name) for s in scenes]) for name in ("waypoints_N83", "executed_N83"))
     return Judged(
         scene_id=tuple(scene.scene_id for scene in scenes),
         score_SN=np.stack([scene.score_N for scene in scenes]),
         collided_SN=np.stack([scene.collided_N for scene in scenes]),
-        reward_true_SN=graded_true_SN7[..., REWARD],
-        rewards_SNK=graded_SNK7[..., REWARD],
-        crash_true_SN=graded_true_SN7[..., COLLISION],
-        crash_SN=graded_SNK7[..., COLLISION].mean(axis=-1),
+        reward_true_SN=graded_true_SNO[..., reward],
+        rewards_SNK=graded_SNKO[..., reward],
+        crash_true_SN=graded_true_SNO[..., collision],
+        crash_SN=graded_SNKO[..., collision].mean(axis=-1),
         confidence_SN=np.stack(confidence),
         shows_clean_SN=path_distance_m(read, intended) < path_distance_m(read, executed),
         cut_short_SN=path_distance_m(intended, executed) >= MIN_CUT_SHORT_M,
