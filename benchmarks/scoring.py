@@ -7,10 +7,10 @@ import time
 from itertools import product
 from pathlib import Path
 
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
-from resim.imagination.futures import Precision, Waypoints, load_pipeline, model_size_px
+from resim.imagination.futures import Precision, load_pipeline, model_size_px
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
 from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score

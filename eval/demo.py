@@ -12,11 +12,12 @@ from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
+from resim.data.video import Frames
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
 from resim.entry_point import run
 from resim.gates.measure import GateConfig, load_judges, measure_gates
-from resim.imagination.futures import Frames, model_size_px
+from resim.imagination.futures import model_size_px
 from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.scoring import score
 from resim.judges.video2reward import Video2Reward

@@ -8,10 +8,10 @@ import numpy as np
 import tyro
 
 from resim.data.files import new_folder
-from resim.data.video import write_video
-from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
+from resim.data.video import Frames, write_video
+from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip, Waypoints
 from resim.entry_point import flags_of, run
-from resim.imagination.futures import Frames, Precision, Waypoints, imagine, load_pipeline, model_size_px
+from resim.imagination.futures import Precision, imagine, load_pipeline, model_size_px
 from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.start import Start, StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.report.futures import compare_video

@@ -10,11 +10,11 @@ from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, speed_at_start_mps
 from resim.datatypes.geometry import Camera
 from resim.entry_point import run
 from resim.gates.action_gate import read_paths
-from resim.imagination.futures import imagine, load_pipeline, model_size_px, speed_at_start_mps
+from resim.imagination.futures import imagine, load_pipeline, model_size_px
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
 from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.load import load_inverse_dynamics

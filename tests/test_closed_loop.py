@@ -19,7 +19,6 @@ from resim.gates.closed_loop import (
     drift_rows,
     measure_drive,
     round_clips,
-    sharpness_grey_levels,
 )
 from resim.imagination.futures import imagine
 from resim.imagination.sampling import Sampling
@@ -113,12 +112,6 @@ def test_clips_of_neighbouring_rounds_share_nine_frames(two_rounds):
     for wrong in (9, 48, 88):
         with pytest.raises(ValueError, match=f"{wrong} frames are not 9 of history"):
             round_clips(video[:wrong])
-
-
-def test_sharpness_by_hand():
-    ramp = np.broadcast_to(3 * np.arange(20, dtype=np.uint8)[:, None], (2, 10, 20, 3))
-    assert sharpness_grey_levels(ramp) == pytest.approx(1.5)  # 3 across, 0 down
-    assert sharpness_grey_levels(np.zeros((2, 10, 20, 3), np.uint8)) == 0.0
 
 
 def test_the_simulator_as_world_model_does_not_drift(two_rounds):

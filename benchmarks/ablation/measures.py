@@ -18,15 +18,17 @@ from ablation.runs import training_rows, training_seconds
 from ablation.variants import Run, Schedule, pretraining, run_folder, trainings
 
 from resim.data.files import sha256_of
-from resim.datatypes.clip import NUM_HISTORY_FRAMES, prompt_for
+from resim.data.video import Frames
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints, prompt_for
 from resim.datatypes.geometry import simulation_camera
 from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine_scene, read_paths
-from resim.gates.closed_loop import round_clips, sharpness_grey_levels
-from resim.imagination.futures import Frames, imagine
+from resim.gates.closed_loop import round_clips
+from resim.imagination.futures import imagine
 from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics
-from resim.metrics.trajectory import Waypoints, path_distance_m, share_of_right_futures
+from resim.metrics.pixels import difference_grey_levels, sharpness_grey_levels
+from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.report.page import write_json
 from resim.simulation.generator.generate import generate_scenario
 from resim.simulation.painter.painter import paint_clip
@@ -230,7 +232,7 @@ def measure_rounds(scene: TestScene, video_THWC: Frames, reader: InverseDynamics
     return {
         "distance_m": path_distance_m(read_paths(reader, clips), scene.expert.waypoints).tolist(),
         "sharpness": [sharpness_share(*pair) for pair in pairs],
-        "difference_grey_levels": [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs],
+        "difference_grey_levels": [float(difference_grey_levels(*pair).mean()) for pair in pairs],
     }
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import Camera
 from resim.imagination.futures import Frames, imagine
 from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
-from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
+from resim.metrics.pixels import divergence_grey_levels
+from resim.metrics.statistics import mean_interval
+from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.simulation.drivers import DRIVERS
 from resim.simulation.generator.generate import generate_scenario
 from resim.simulation.painter.painter import paint_clip
@@ -98,12 +100,10 @@ def judge_scene(
     rows = {}
     for kind, clips in futures.items():
         seen = read_paths(model, clips)
-        future = clips[:, NUM_HISTORY_FRAMES:].astype(np.float32)
-        pairs = [np.abs(future[a] - future[b]).mean() for a in range(NUM_PATHS) for b in range(a)]
         rows[kind] = {
             "right": share_of_right_futures(seen, scene.waypoints_P83),
             "trajectory_difference_m": float(path_distance_m(seen, scene.waypoints_P83).mean()),
-            "divergence_grey_levels": float(np.mean(pairs)),
+            "divergence_grey_levels": divergence_grey_levels(clips[:, NUM_HISTORY_FRAMES:]),
         }
     return rows
 
@@ -115,7 +115,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict[str, object]:
         return float(np.mean([row[kind][name] for row in rows]))
 
     def interval(kind: str) -> list[float]:
-        return list(share_interval(np.array([row[kind]["right"] for row in rows])))
+        return list(mean_interval(np.array([row[kind]["right"] for row in rows])))
 
     return {
         "n_scenes": len(rows),

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from resim.datatypes.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
+from resim.data.video import Frames
+from resim.datatypes.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, Waypoints
 from resim.gates.action_gate import read_paths
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import Video2Reward
-from resim.metrics.trajectory import Waypoints, path_distance_m
+from resim.metrics.pixels import difference_grey_levels, sharpness_grey_levels
+from resim.metrics.trajectory import path_distance_m
 from resim.simulation.simulate import LongDrive
 
-Frames = NDArray[np.uint8]  # T H W C, RGB
 Measures = dict[str, list[float]]  # name -> one value per round
 
 # Every measure of a round, and what its axis is called.
@@ -67,12 +67,6 @@ def round_clips(video_THWC: Frames) -> Frames:
     return np.stack([video_THWC[start : start + NUM_FRAMES] for start in starts])
 
 
-def sharpness_grey_levels(frames_THWC: Frames) -> float:
-    """Mean absolute difference between neighbouring pixels, averaged over the two directions."""
-    values = frames_THWC.astype(np.int16)
-    return float(np.mean([np.abs(np.diff(values, axis=axis)).mean() for axis in (1, 2)]))
-
-
 @torch.no_grad()
 def measure_rounds(
     video_THWC: Frames,
@@ -88,12 +82,11 @@ def measure_rounds(
     clips, simulated = round_clips(video_THWC), round_clips(simulated_THWC)
     frames_RTCHW = torch.from_numpy(clips).permute(0, 1, 4, 2, 3)
     new, simulated_new = (part[:, NUM_HISTORY_FRAMES:] for part in (clips, simulated))
-    difference = np.abs(new.astype(np.int16) - simulated_new).mean(axis=(1, 2, 3, 4))
     return {
         "trajectory_difference_m": path_distance_m(read_paths(reader, clips), waypoints_R83).tolist(),
         "reward": reward_model(frames_RTCHW.to(reward_model.device)).cpu().tolist(),
         "sharpness_grey_levels": [sharpness_grey_levels(frames) for frames in new],
-        "difference_grey_levels": difference.tolist(),
+        "difference_grey_levels": difference_grey_levels(new, simulated_new).mean(axis=1).tolist(),
     }
 
 

@@ -19,6 +19,7 @@ from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.judges.video2reward import Video2Reward
+from resim.simulation.drivers import POLICIES
 from resim.world_model.pipeline import ReSimPipeline
 
 # The world model and the two models that judge its futures.
@@ -33,8 +34,10 @@ class GateConfig:
 
     # Scenes of the action gate, three paths each.
     num_scenes: int = 64
-    # Scenes of the reward pairs and the policy selection, seven paths each.
+    # Scenes of the reward pairs and the policy selection, a path of the expert and of each policy.
     num_selection_scenes: int = 100
+    # The policies of the simulator to choose among; the expert is graded beside them.
+    policies: tuple[str, ...] = POLICIES
     # The first seed of the scenes; none of the tiny model's training, its held-out data or the demo is from here on.
     first_seed: int = 3_000_000
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
@@ -78,6 +81,8 @@ def measure_gates(load: Callable[[], Models], config: GateConfig, *, num_workers
     """
     if min(config.num_scenes, config.num_selection_scenes, config.num_seeds, num_workers) < 1:
         raise ValueError("--num_scenes, --num_selection_scenes, --num_seeds and --num_workers start at 1")
+    if not config.policies or len({"expert", *config.policies}) <= len(config.policies):
+        raise ValueError("--policies takes at least one name, each once, without the expert who is always there")
     if num_workers > min(config.num_scenes, config.num_selection_scenes):
         raise ValueError(f"--num_workers {num_workers}: more than --num_scenes or --num_selection_scenes")
     camera = simulation_camera(*model_size_px(load()[0]))
@@ -118,5 +123,5 @@ def measure_part(
         rows.append(judge_scene(scene, futures, reader))
     camera = simulation_camera(*model_size_px(pipe))
     seeds = tqdm(selection_seeds, desc="simulate policies", unit="scene")
-    candidates = [draw_candidates(seed, camera, config.simple) for seed in seeds]
+    candidates = [draw_candidates(seed, camera, config.simple, config.policies) for seed in seeds]
     return rows, judge_candidates(pipe, reader, reward_model, candidates, config.sampling, num_seeds=config.num_seeds)

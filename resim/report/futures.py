@@ -1,15 +1,16 @@
 """Futures of several paths, side by side, and in a report."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from resim.data.video import write_video
-from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES
+from resim.data.video import Frames, write_video
+from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import Camera
 from resim.datatypes.scene import Scene
-from resim.imagination.futures import Frames, Waypoints, future_differences
+from resim.metrics.pixels import difference_grey_levels
 from resim.report.overlay import BirdEyeView, draw_path_video, enlarge, side_by_side
 from resim.report.page import Report
 
@@ -50,6 +51,15 @@ def keyframes(futures: Mapping[str, Frames], *, height_px: int = 160) -> Frames:
     return np.concatenate([np.concatenate(list(enlarge(frames[at], height_px)), axis=1) for frames in futures.values()])
 
 
+def future_differences(futures: Mapping[str, Frames]) -> list[dict[str, object]]:
+    """Mean absolute difference in grey levels of each pair of futures, over the whole 4 s and in the last frame."""
+    rows: list[dict[str, object]] = []
+    for a, b in combinations(futures, 2):
+        by_frame = difference_grey_levels(futures[a][NUM_HISTORY_FRAMES:], futures[b][NUM_HISTORY_FRAMES:])
+        rows.append({"paths": f"{a}, {b}", "mean over 4 s": float(by_frame.mean()), "at 4 s": float(by_frame[-1])})
+    return rows
+
+
 def report_futures(
     report: Report,
     folder: Path,
@@ -85,7 +95,7 @@ def report_futures(
         picture = compare_video(generated, truths.get(shown), camera, paths, shown, scene=scenes.get(shown))
         write_video(folder / video, generated[NUM_HISTORY_FRAMES:])
         write_video(folder / compared, picture)
-        report.video(folder / compared, f"{shown}: 0.8 s of history, then 4 s")
+        report.video(folder / compared, f"{shown}: 0.9 s of history, then 4 s")
         described.append(
             {"name": shown, "waypoints": paths[shown].tolist(), "video": str(video), "compared": str(compared)}
         )
