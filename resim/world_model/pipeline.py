@@ -1,4 +1,4 @@
-"""ReSimPipeline: 0.8 s of history + waypoints -> 4 s of future video, for as many rounds as there are trajectories."""
+"""ReSimPipeline: 0.9 s of history + waypoints -> 4 s of future video, for as many rounds as there are trajectories."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
