@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from resim.data.video import Frames
 from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import Camera
-from resim.imagination.futures import Frames, imagine
+from resim.imagination.futures import imagine
 from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.metrics.pixels import divergence_grey_levels
