@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resim.metrics.crashes import crash_auroc
 from resim.metrics.pixels import difference_grey_levels, divergence_grey_levels, sharpness_grey_levels
 from resim.metrics.reward import (
     calibration,
     calibration_error,
     choice,
-    crash_auroc,
     share_of_expert_pairs,
     share_of_ordered_pairs,
 )
-from resim.metrics.statistics import mean_interval
+from resim.metrics.statistics import bootstrap_interval
 from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 
 
@@ -47,9 +47,9 @@ def test_futures_that_ignore_their_path_get_chance(speed_mps, left_m):
 
 def test_interval_holds_the_mean_and_narrows():
     hits = np.random.default_rng(0).random(400) < 0.8
-    low, high = mean_interval(hits)
+    low, high = bootstrap_interval(hits)
     assert low < hits.mean() < high and high - low == pytest.approx(2 * 1.96 * 0.4 / 20, rel=0.2)
-    assert mean_interval(np.ones(5)) == (1.0, 1.0)
+    assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
 
 
 def test_ordered_pairs_by_hand():
@@ -117,20 +117,20 @@ def test_differences_by_hand():
 def test_every_axis_is_drawn_anew():
     """Two seeds that differ by 1 on every scene: no number of scenes narrows that."""
     values = np.stack([np.zeros(500), np.ones(500)])
-    assert mean_interval(values) == (0.0, 1.0)
-    low, high = mean_interval(values.ravel())
+    assert bootstrap_interval(values) == (0.0, 1.0)
+    low, high = bootstrap_interval(values.ravel())
     assert 0.45 < low < 0.5 < high < 0.55
     with pytest.raises(ValueError, match=r"shape \(0,\) have no mean"):
-        mean_interval(np.zeros(0))
+        bootstrap_interval(np.zeros(0))
 
 
 def test_draws_are_those_of_the_reports():
     """Figures of docs/ were computed so."""
     hits = np.random.default_rng(1).random(30)
     means = hits[np.random.default_rng(0).integers(30, size=(2000, 30))].mean(axis=1)
-    assert mean_interval(hits) == (np.quantile(means, 0.025), np.quantile(means, 0.975))
+    assert bootstrap_interval(hits) == (np.quantile(means, 0.025), np.quantile(means, 0.975))
     pairs = np.random.default_rng(2).random((3, 12))
     rng = np.random.default_rng(0)
     seeds, scenes = rng.integers(3, size=(4000, 3, 1)), rng.integers(12, size=(4000, 1, 12))
     means = pairs[seeds, scenes].mean(axis=(1, 2))
-    assert mean_interval(pairs, draws=4000) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
+    assert bootstrap_interval(pairs, draws=4000) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)

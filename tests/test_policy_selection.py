@@ -8,12 +8,12 @@ import pytest
 from resim.datatypes.geometry import simulation_camera
 from resim.gates.policy_selection import (
     Judged,
-    draw_candidates,
     joined,
     selection,
     summary,
     the_names,
 )
+from resim.gates.scenes import draw_candidates
 from resim.simulation.drivers import POLICIES
 
 CANDIDATES = ("expert", *POLICIES)

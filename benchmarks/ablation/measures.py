@@ -21,13 +21,14 @@ from resim.data.files import sha256_of
 from resim.data.video import Frames
 from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints, prompt_for
 from resim.datatypes.geometry import simulation_camera
-from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine_scene, read_paths
+from resim.gates.action_gate import imagine_scene, read_paths
 from resim.gates.closed_loop import round_clips
+from resim.gates.scenes import NUM_PATHS, GateScene, draw_scene
 from resim.imagination.futures import imagine
 from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics
-from resim.metrics.pixels import difference_grey_levels, sharpness_grey_levels
+from resim.metrics.pixels import difference_grey_levels, nearest_share, sharpness_share
 from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.report.page import write_json
 from resim.simulation.generator.generate import generate_scenario
@@ -200,18 +201,6 @@ def path_use(losses_PP: np.ndarray) -> dict[str, float]:
     others = (losses_PP.sum(axis=1) - own) / (len(own) - 1)
     right = losses_PP.argmin(axis=1) == np.arange(len(own))
     return {"right": float(right.mean()), "gain": float(((others - own) / own).mean())}
-
-
-def nearest_share(futures_PTHWC: Frames, truths_PTHWC: Frames) -> float:
-    """Share of the futures to whose pixels the true future of their own path is the nearest of all the scene's."""
-    made, true = (clips[:, NUM_HISTORY_FRAMES:].astype(np.float32) for clips in (futures_PTHWC, truths_PTHWC))
-    distance = np.stack([((future - true) ** 2).mean(axis=(1, 2, 3, 4)) for future in made])  # future x truth
-    return float((distance.argmin(axis=1) == np.arange(len(made))).mean())
-
-
-def sharpness_share(made_THWC: Frames, true_THWC: Frames) -> float:
-    """Sharpness of generated frames as a share of the true ones'."""
-    return sharpness_grey_levels(made_THWC) / sharpness_grey_levels(true_THWC)
 
 
 def measure_paths(scene: GateScene, futures_PTHWC: Frames, read_P83: Waypoints) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resim.metrics.statistics import mean_interval
+from resim.metrics.statistics import bootstrap_interval
 
 Measures = Mapping[str, Any]  # what measures.py writes about one run
 Values = NDArray[np.float64]  # seeds x scenes
@@ -52,7 +52,7 @@ def paired_difference(variant_SN: Values, base_SN: Values, *, draws: int = 4000,
     if variant_SN.shape != base_SN.shape or variant_SN.ndim != 2 or variant_SN.size == 0:
         raise ValueError(f"values of shape {variant_SN.shape} cannot be paired with {base_SN.shape}")
     difference = variant_SN - base_SN
-    low, high = mean_interval(difference, seed=seed, draws=draws)
+    low, high = bootstrap_interval(difference, seed=seed, draws=draws)
     return Difference(mean=float(difference.mean()), low=low, high=high, base=float(base_SN.mean()))
 
 

@@ -5,78 +5,20 @@ out of each generated future. A path passes when the future generated for it is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from resim.data.video import Frames
 from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
-from resim.datatypes.geometry import Camera
+from resim.gates.scenes import NUM_PATHS, GateScene
 from resim.imagination.futures import imagine
 from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.metrics.pixels import divergence_grey_levels
-from resim.metrics.statistics import mean_interval
+from resim.metrics.statistics import bootstrap_interval
 from resim.metrics.trajectory import path_distance_m, share_of_right_futures
-from resim.simulation.drivers import DRIVERS
-from resim.simulation.generator.generate import generate_scenario
-from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import Drive, drive
 from resim.world_model.pipeline import ReSimPipeline
-
-NUM_PATHS = 3
-# Mean distance over 4 s by which every two paths of a scene differ at least.
-MIN_APART_M = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateScene:
-    """One history with the true videos of three paths."""
-
-    scene_id: str
-    drivers: tuple[str, ...]
-    waypoints_P83: Waypoints
-    truths_PTHWC: np.ndarray  # uint8, 49 frames; the first 9 are the common history
-
-
-def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
-    """The scene of ``seed`` with its first three drivers, in random order, that hit nothing and are apart.
-
-    None where it has no three of them. ``simple`` is generate_scenario's.
-    """
-    scenario = generate_scenario(seed, simple=simple)
-    order = np.random.default_rng([seed, 1]).permutation(len(DRIVERS))
-    drives: list[Drive] = []
-    for driver in (DRIVERS[i] for i in order):
-        done = drive(scenario, driver)
-        apart = all(path_distance_m(done.waypoints, other.waypoints) >= MIN_APART_M for other in drives)
-        if apart and not done.infractions.collision:
-            drives.append(done)
-        if len(drives) == NUM_PATHS:
-            return GateScene(
-                scene_id=scenario.scene_id,
-                drivers=tuple(done.driver for done in drives),
-                waypoints_P83=np.stack([done.waypoints for done in drives]),
-                truths_PTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
-            )
-    return None
-
-
-def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) -> tuple[list[GateScene], int]:
-    """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them."""
-    scenes: list[GateScene] = []
-    with tqdm(total=num_scenes, desc="simulate", unit="scene") as progress:
-        for seed in count(first_seed):
-            scene = draw_scene(seed, camera, simple)
-            if scene is not None:
-                scenes.append(scene)
-                progress.update()
-            if len(scenes) == num_scenes:
-                return scenes, seed - first_seed + 1
-    raise AssertionError("seeds do not end")
 
 
 def imagine_scene(pipe: ReSimPipeline, scene: GateScene, sampling: Sampling, *, blind: bool) -> Frames:
@@ -116,7 +58,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict[str, object]:
         return float(np.mean([row[kind][name] for row in rows]))
 
     def interval(kind: str) -> list[float]:
-        return list(mean_interval(np.array([row[kind]["right"] for row in rows])))
+        return list(bootstrap_interval(np.array([row[kind]["right"] for row in rows])))
 
     return {
         "n_scenes": len(rows),

@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from resim.datatypes.geometry import simulation_camera
-from resim.gates.action_gate import GateScene, draw_scenes, imagine_scene, judge_scene
+from resim.gates.action_gate import imagine_scene, judge_scene
 from resim.gates.action_gate import summary as gate_summary
-from resim.gates.policy_selection import Judged, draw_candidates, joined, judge_candidates
+from resim.gates.policy_selection import Judged, joined, judge_candidates
 from resim.gates.policy_selection import summary as selection_summary
+from resim.gates.scenes import GateScene, draw_candidates, draw_scenes
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
 from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.inverse_dynamics import InverseDynamics

@@ -16,37 +16,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
-from resim.datatypes.geometry import Camera, FloatArray
+from resim.datatypes.geometry import FloatArray
 from resim.gates.action_gate import read_paths
+from resim.gates.scenes import CandidateScene
 from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import REWARD, Video2Reward
-from resim.metrics.reward import calibration_error, choice, crash_auroc, share_of_expert_pairs
-from resim.metrics.statistics import mean_interval
+from resim.metrics.crashes import crash_auroc
+from resim.metrics.reward import calibration_error, choice, share_of_expert_pairs
+from resim.metrics.statistics import bootstrap_interval
 from resim.metrics.trajectory import path_distance_m
-from resim.simulation.generator.generate import generate_scenario
-from resim.simulation.painter.painter import paint_clip
-from resim.simulation.simulate import drive
 from resim.world_model.pipeline import ReSimPipeline
 
 # A drive without infractions scores 1, one that touches something at most 0.65.
 CLEAN_REWARD = 0.8
 # Intended and executed path of a crash differ by so much where it can be seen in the path.
 MIN_CUT_SHORT_M = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateScene:
-    """One history with every candidate's path, execution and true video; N candidates, the expert first."""
-
-    scene_id: str
-    names: tuple[str, ...]
-    waypoints_N83: FloatArray  # intended
-    executed_N83: FloatArray
-    score_N: FloatArray
-    collided_N: NDArray[np.bool_]
-    truths_NTHWC: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +76,6 @@ class Judged:
             for s, scene in enumerate(self.scene_id)
             for n, name in enumerate(self.names)
         ]
-
-
-def draw_candidates(seed: int, camera: Camera, simple: bool, policies: Sequence[str]) -> CandidateScene:
-    """The scene of ``seed`` with what the expert and ``policies`` do and see. ``simple``: generate_scenario's."""
-    scenario = generate_scenario(seed, simple=simple)
-    drives = [drive(scenario, name, seed=seed) for name in ("expert", *policies)]
-    return CandidateScene(
-        scene_id=scenario.scene_id,
-        names=tuple(done.driver for done in drives),
-        waypoints_N83=np.stack([done.waypoints for done in drives]),
-        executed_N83=np.stack([done.executed_waypoints for done in drives]),
-        score_N=np.array([done.infractions.score for done in drives]),
-        collided_N=np.array([done.infractions.collision for done in drives]),
-        truths_NTHWC=np.stack([paint_clip(done.scene, camera) for done in drives]),
-    )
 
 
 @torch.no_grad()
@@ -193,9 +164,9 @@ def selection(judged: Judged) -> dict[str, object]:
     gain = chosen["imagination"] - chosen[best]
     return {
         "selection_gain": float(gain.mean()),
-        "selection_gain_interval": list(mean_interval(gain)),
+        "selection_gain_interval": list(bootstrap_interval(gain)),
         "selection_gain_over_average": float((chosen["imagination"] - chosen["average"]).mean()),
-        "selection_gain_over_average_interval": list(mean_interval(chosen["imagination"] - chosen["average"])),
+        "selection_gain_over_average_interval": list(bootstrap_interval(chosen["imagination"] - chosen["average"])),
         "selection_to_oracle": float((chosen["oracle"] - chosen["imagination"]).mean()),
         "selection_best_policy": best,
         "selection_scores": {name: float(values.mean()) for name, values in chosen.items()},
@@ -215,7 +186,7 @@ def summary(judged: Judged) -> dict[str, object]:
         both = bool(judged.collided_SN.any()) and not judged.collided_SN.all()
         found |= {
             f"reward_pairs_{kind}": float(shares.mean()) if len(shares) else None,
-            f"reward_pairs_{kind}_interval": list(mean_interval(shares)) if len(shares) else None,
+            f"reward_pairs_{kind}_interval": list(bootstrap_interval(shares)) if len(shares) else None,
             f"crash_auroc_{kind}": crash_auroc(crash_SN, judged.collided_SN) if both else None,
             f"calibration_error_{kind}": calibration_error(reward_SN, judged.score_SN),
             f"optimism_scored_clean_{kind}": _share(reward_SN >= CLEAN_REWARD, judged.collided_SN),

@@ -1,12 +1,10 @@
-"""How well rewards order drives, tell crashes, mean what they say, and choose.
+"""How well rewards order drives, mean what they say, and choose.
 
 S is scenes, N candidates of a scene, the expert first.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchmetrics.functional.classification import binary_auroc
 
 from resim.datatypes.geometry import FloatArray
 
@@ -55,17 +53,6 @@ def calibration_error(reward: FloatArray, score: FloatArray) -> float:
     """Mean distance between reward and executed score over the bins of :func:`calibration`, by their size."""
     mean_reward, mean_score, size = calibration(reward, score)
     return float(np.average(np.abs(mean_reward - mean_score), weights=size))
-
-
-def crash_auroc(crash: FloatArray, collided: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of a crash's probability in [0, 1] as the sign of one; equal ones count half.
-
-    Raises ValueError where all or none crash, which torchmetrics would call 0.
-    """
-    if collided.all() or not collided.any():
-        raise ValueError(f"{int(collided.sum())} of {collided.size} drives crash: there is no curve")
-    probability = torch.from_numpy(np.asarray(crash, dtype=np.float64).ravel())
-    return float(binary_auroc(probability, torch.from_numpy(np.asarray(collided, dtype=np.int64).ravel())))
 
 
 def choice(value_SN: FloatArray, score_SN: FloatArray) -> FloatArray:

@@ -4,10 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def mean_interval(values: NDArray[np.floating], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(values: NDArray[np.floating], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of ``values``, whose every axis is drawn anew with replacement.
 
     Scenes (S,), or seeds and scenes (K, S), each independent of the other. Raises ValueError for no values.
+
+    scipy.stats.bootstrap draws along one axis only, not seeds and scenes crossed, and refuses a single scene.
     """
     values = np.asarray(values)
     if values.size == 0:

@@ -1,7 +1,6 @@
 """Futures of several paths, side by side, and in a report."""
 
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from resim.data.video import Frames, write_video
 from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import Camera
 from resim.datatypes.scene import Scene
-from resim.metrics.pixels import difference_grey_levels
+from resim.metrics.pixels import future_differences
 from resim.report.overlay import BirdEyeView, draw_path_video, enlarge, side_by_side
 from resim.report.page import Report
 
@@ -49,15 +48,6 @@ def keyframes(futures: Mapping[str, Frames], *, height_px: int = 160) -> Frames:
     """One row per future with its frames at 0, 1, 2, 3 and 4 s -> a picture (H, W, 3)."""
     at = [NUM_HISTORY_FRAMES - 1 + round(second * FPS) for second in range(5)]
     return np.concatenate([np.concatenate(list(enlarge(frames[at], height_px)), axis=1) for frames in futures.values()])
-
-
-def future_differences(futures: Mapping[str, Frames]) -> list[dict[str, object]]:
-    """Mean absolute difference in grey levels of each pair of futures, over the whole 4 s and in the last frame."""
-    rows: list[dict[str, object]] = []
-    for a, b in combinations(futures, 2):
-        by_frame = difference_grey_levels(futures[a][NUM_HISTORY_FRAMES:], futures[b][NUM_HISTORY_FRAMES:])
-        rows.append({"paths": f"{a}, {b}", "mean over 4 s": float(by_frame.mean()), "at 4 s": float(by_frame[-1])})
-    return rows
 
 
 def report_futures(
