@@ -7,12 +7,13 @@ import time
 from itertools import product
 from pathlib import Path
 
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds
 from resim.entry_point import run
-from resim.imagination.futures import Precision, Waypoints, load_pipeline, model_size_px
+from resim.imagination.futures import Precision, load_pipeline, model_size_px
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
+from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score
 from resim.judges.load import load_video2reward
 from resim.simulation.generator.generate import generate_scene
@@ -39,6 +40,7 @@ def main(
     dtype: Precision = "float32",
 ) -> None:
     """Rank the candidates once from one noise and once from two."""
+    sampling = Sampling(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     pipe = load_pipeline(model, dtype)
     pipe.set_progress_bar_config(disable=True)
     reward_model = load_video2reward(model / "video2reward").to(pipe.device)
@@ -52,10 +54,8 @@ def main(
             reward_model,
             truth[:NUM_HISTORY_FRAMES],
             candidates(num_candidates),
+            sampling,
             num_seeds=num_seeds,
-            seed=0,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
             batch_size=num_candidates,
         )
         elapsed_s = time.perf_counter() - start_s

@@ -1,6 +1,6 @@
 """Let policies drive inside the world model for several rounds, beside the same drives in the simulator."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +14,10 @@ from resim.data.video import write_video
 from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds, seeds_from
-from resim.entry_point import run
-from resim.gates.closed_loop import ClosedLoop, drift_rows, imagine_rounds, measure_drive
-from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.entry_point import flags_of, run
+from resim.gates.closed_loop import ClosedLoop, drift_rows, measure_drive
+from resim.imagination.futures import Precision, imagine, load_pipeline, model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.report.closed_loop import compare_rounds, report_closed_loop
 from resim.report.page import Report, write_json
@@ -48,12 +49,8 @@ class ClosedLoopArgs:
     first_seed: int = Seeds.CLOSED_LOOP.first
     # Scenes of the tiny model's world: slow, by day, without buildings and trees.
     simple: bool = True
-    # Denoising steps a round.
-    num_inference_steps: int = 25
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # Of the noise, the same for every drive.
-    seed: int = 0
+    # How the rounds are drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=25)
     # Precision of the world model; bfloat16 is faster where the processor has it.
     dtype: Precision = "float32"
     # Replace the output of an earlier run.
@@ -98,22 +95,14 @@ def closed_loop(args: Annotated[ClosedLoopArgs, tyro.conf.arg(name="")]) -> None
         loops, videos = [], []
         for done in tqdm(drives, desc="drive", unit="drive"):
             simulated = paint_clip(done.scene, camera)
-            generated = imagine_rounds(
-                pipe,
-                simulated[:NUM_HISTORY_FRAMES],
-                done.rounds_R83,
-                seed=args.seed,
-                num_inference_steps=args.num_inference_steps,
-                guidance_scale=args.guidance_scale,
-            )
+            generated = imagine(pipe, simulated[:NUM_HISTORY_FRAMES], done.rounds_R83[None], args.sampling)[0]
             videos.append(folder / "videos" / f"{done.scene.scene_id}_{done.driver}.mp4")
             write_video(videos[-1], compare_rounds(simulated, generated))
             loops.append(measure_drive(done, simulated, generated, reader, reward_model))
         report = Report("ReSim closed loop")
         report_closed_loop(report, loops, videos)
         report.write(folder / "report.html")
-        flags = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
-        found = {"flags": flags, "means": drift_rows(loops), "drives": [loop.as_json() for loop in loops]}
+        found = {"flags": flags_of(args), "means": drift_rows(loops), "drives": [loop.as_json() for loop in loops]}
         write_json(folder / "closed_loop.json", found)
     Console().print(terminal_table(loops))
     print(args.output_dir / "report.html")

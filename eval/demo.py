@@ -11,12 +11,14 @@ from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
+from resim.data.video import Frames
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds
 from resim.entry_point import run
 from resim.gates.measure import GateConfig, load_judges, measure_gates
-from resim.imagination.futures import Frames, model_size_px
+from resim.imagination.futures import model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.scoring import score
 from resim.judges.video2reward import Video2Reward
 from resim.report.demo import Cost, Stage, report_cost, report_training, report_vae, versions
@@ -52,13 +54,10 @@ class DemoArgs:
     scenes: tuple[str, ...] = ("straight", "curve", "intersection")
     # Whose paths are imagined in each scene.
     drivers: tuple[str, ...] = ("expert", "swerve_left", "drift_off_road")
-    num_inference_steps: int = 10
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
     # Futures of each path; two or more give the rewards an uncertainty.
     num_seeds: int = 2
-    # Of the noise, the same for every path of a scene.
-    seed: int = 0
+    # How the futures are drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=10)
     # A few scenes, to show the figures; eval/evaluate.py gates measures them on more.
     gates: GateConfig = GateConfig(
         num_scenes=4,
@@ -122,10 +121,8 @@ def report_scene(
         reward_model,
         history,
         paths,
+        args.sampling,
         num_seeds=args.num_seeds,
-        seed=args.seed,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
         batch_size=len(paths),
     )
     futures = dict(zip(scores.names, scores.futures_NTHWC, strict=True))

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import tyro
 
 from resim.data.files import new_folder
-from resim.data.video import write_video
-from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip
-from resim.entry_point import run
-from resim.imagination.futures import Frames, Precision, Waypoints, load_pipeline, model_size_px
+from resim.data.video import Frames, write_video
+from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Clip, Waypoints
+from resim.entry_point import flags_of, run
+from resim.imagination.futures import Precision, imagine, load_pipeline, model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.start import Start, StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.report.futures import compare_video
 from resim.report.overlay import side_by_side
@@ -29,12 +29,8 @@ class GenerateArgs(StartArgs):
     output_dir: Path
     # One path per 4 s round: a JSON or CSV file, a named manoeuvre, or 'recorded' (the clip's own); empty: action-free.
     waypoints: tuple[str, ...] = ()
-    # Denoising steps a round.
-    num_inference_steps: int = 50
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # Of the noise: the same seed gives the same noise for every path.
-    seed: int = 0
+    # How the future is drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=50)
     # Precision of the world model; bfloat16 is faster where the processor has it.
     dtype: Precision = "float32"
     # Replace the output of an earlier run.
@@ -77,21 +73,13 @@ def generate(args: Annotated[GenerateArgs, tyro.conf.arg(name="")]) -> None:
         rounds = read_rounds(args, None if found is None else found[0].clips[found[1]])
         pipe = load_pipeline(args.model, args.dtype)
         start = read_start(args, found, *model_size_px(pipe))
-        output = pipe(
-            start.history,
-            rounds if rounds else None,
-            num_inference_steps=args.num_inference_steps,
-            guidance_scale=args.guidance_scale,
-            generator=torch.Generator().manual_seed(args.seed),
-        )
-        frames = output.frames[0]
+        frames = imagine(pipe, start.history, np.stack(rounds)[None] if rounds else None, args.sampling)[0]
         write_video(folder / "generated.mp4", frames[NUM_HISTORY_FRAMES:])
         write_video(folder / "side_by_side.mp4", side_by_side_rounds(frames, start, args, rounds))
-        flags = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
         write_json(
             folder / "generation.json",
             {
-                "flags": flags,
+                "flags": flags_of(args),
                 "waypoints": [path.tolist() for path in rounds],
                 "camera": {"assumed": start.camera_assumed, **asdict(start.camera)},
             },

@@ -1,6 +1,6 @@
 """The demo on a recorded drive: import a KITTI sequence, fine-tune a little, imagine three futures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +10,13 @@ from demos.commands import run_command, train
 
 from resim.data.files import new_folder
 from resim.data.store import ClipStore
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, speed_at_start_mps
 from resim.datatypes.geometry import Camera
 from resim.entry_point import run
 from resim.gates.action_gate import read_paths
-from resim.imagination.futures import generate_futures, load_pipeline, model_size_px, speed_at_start_mps
+from resim.imagination.futures import imagine, load_pipeline, model_size_px
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.load import load_inverse_dynamics
 from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.report.demo import Cost, report_cost, report_training, report_vae, versions
@@ -41,13 +42,10 @@ class KittiDemoArgs:
     steps: int = 20
     # What to imagine beside the recorded path.
     manoeuvres: tuple[str, ...] = ("swerve_left", "brake")
-    num_inference_steps: int = 25
     # Clips of the action gate, spread over the recording, at 10 denoising steps.
     gate_clips: int = 8
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # Of the noise.
-    seed: int = 0
+    # How the futures are drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=25)
     # Replace the output of an earlier run.
     overwrite: bool = False
 
@@ -101,14 +99,9 @@ def report_recording(report: Report, folder: Path, pipe: ReSimPipeline, args: Ki
     camera = Camera(**clip.camera).resized_and_cropped(*truth.shape[1:3])
     speed_mps = speed_at_start_mps(clip.history_poses)
     paths = {"recorded": clip.waypoints} | {name: manoeuvre(name, speed_mps) for name in args.manoeuvres}
-    futures = generate_futures(
-        pipe,
-        truth[:NUM_HISTORY_FRAMES],
-        paths,
-        seed=args.seed,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-    )
+    commanded = np.stack(list(paths.values()))[:, None]
+    imagined = imagine(pipe, truth[:NUM_HISTORY_FRAMES], commanded, args.sampling)
+    futures = dict(zip(paths, imagined, strict=True))
     return report_futures(report, folder, clip.clip_id, paths, futures, {"recorded": truth}, camera, scenes={})
 
 
@@ -119,16 +112,15 @@ def report_recorded_gate(
     height_px, width_px = model_size_px(pipe)
     reader = load_inverse_dynamics(args.model / "inverse_dynamics", height_px=height_px, width_px=width_px)
     reader = reader.to(pipe.device)
+    sampling = replace(args.sampling, num_inference_steps=10)
     rows, error_m = [], []
     for index in np.linspace(0, len(store) - 1, min(args.gate_clips, len(store))).round().astype(int):
         clip, truth = store.clips[index], store.read_frames(index, height_px, width_px)
         speed_mps = speed_at_start_mps(clip.history_poses)
         paths = {"recorded": clip.waypoints} | {name: manoeuvre(name, speed_mps) for name in args.manoeuvres}
-        futures = generate_futures(
-            pipe, truth[:NUM_HISTORY_FRAMES], paths, seed=args.seed, num_inference_steps=10,
-            guidance_scale=args.guidance_scale,
-        )  # fmt: skip
-        seen, commanded = read_paths(reader, np.stack(list(futures.values()))), np.stack(list(paths.values()))
+        commanded = np.stack(list(paths.values()))
+        futures = imagine(pipe, truth[:NUM_HISTORY_FRAMES], commanded[:, None], sampling)
+        seen = read_paths(reader, futures)
         error_m.append(path_distance_m(read_paths(reader, truth[None])[0], clip.waypoints))
         rows.append([share_of_right_futures(seen, commanded), path_distance_m(seen, commanded).mean()])
     right, difference_m = np.mean(rows, axis=0)

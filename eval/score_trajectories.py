@@ -1,6 +1,6 @@
 """Rank candidate paths: imagine the future of each from one history, and grade what is seen."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from resim.data.files import new_folder
-from resim.entry_point import run
+from resim.entry_point import flags_of, run
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.imagination.scoring import Scores, score
 from resim.imagination.start import StartArgs, files_read, find_clip, read_path, read_start, speed_at_start
 from resim.judges.load import load_video2reward
-from resim.judges.video2reward import KINDS
+from resim.judges.video2reward import REWARD
 from resim.report.page import write_json
 from resim.report.ranking import ranking_figure
 
@@ -37,12 +38,8 @@ class ScoreArgs(StartArgs):
     num_seeds: int = 2
     # Candidates that are imagined at once.
     batch_size: int = 16
-    # Denoising steps.
-    num_inference_steps: int = 10
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # The first seed of the noise; every candidate gets the same noise.
-    seed: int = 0
+    # How the futures of the first seed are drawn; the others have the seeds after it.
+    sampling: SamplingFlags = Sampling(num_inference_steps=10)
     # Precision of the world model; bfloat16 is faster where the processor has it.
     dtype: Precision = "float32"
     # Replace the output of an earlier run.
@@ -51,9 +48,10 @@ class ScoreArgs(StartArgs):
 
 def terminal_table(scores: Scores) -> Table:
     """Best first."""
+    kinds = [name for name in scores.outputs if name not in ("progress", REWARD)]
     table = Table("rank", "candidate", "reward", "uncertainty", "confidence", "likeliest infraction")
     for row in scores.rows():
-        probability, kind = max((float(row[kind]), kind) for kind in KINDS)
+        probability, kind = max((float(row[kind]), kind) for kind in kinds)
         numbers = [f"{row[name]:.4f}" for name in ("reward", "uncertainty", "confidence")]
         table.add_row(str(row["rank"]), str(row["candidate"]), *numbers, f"{kind} {probability:.2f}")
     return table
@@ -82,17 +80,14 @@ def score_trajectories(args: Annotated[ScoreArgs, tyro.conf.arg(name="")]) -> No
             reward_model,
             start.history,
             candidates,
+            args.sampling,
             num_seeds=args.num_seeds,
-            seed=args.seed,
-            num_inference_steps=args.num_inference_steps,
-            guidance_scale=args.guidance_scale,
             batch_size=args.batch_size,
         )
         pq.write_table(pa.Table.from_pylist(scores.rows()), folder / "scores.parquet")
         ranking_figure(scores).savefig(folder / "ranking.png", bbox_inches="tight")
-        flags = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
         rewards = dict(zip(scores.names, scores.rewards_NS.tolist(), strict=True))
-        write_json(folder / "scoring.json", {"flags": flags, "rewards": rewards})
+        write_json(folder / "scoring.json", {"flags": flags_of(args), "rewards": rewards})
     Console().print(terminal_table(scores))
     print(args.output_dir / "ranking.png")
 

@@ -17,11 +17,11 @@ from resim.gates.closed_loop import (
     MEASURES,
     WORLDS,
     drift_rows,
-    imagine_rounds,
     measure_drive,
     round_clips,
-    sharpness_grey_levels,
 )
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
 from resim.report.closed_loop import compare_rounds
 from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
@@ -90,12 +90,6 @@ def test_clips_of_neighbouring_rounds_share_nine_frames(two_rounds):
             round_clips(video[:wrong])
 
 
-def test_sharpness_by_hand():
-    ramp = np.broadcast_to(3 * np.arange(20, dtype=np.uint8)[:, None], (2, 10, 20, 3))
-    assert sharpness_grey_levels(ramp) == pytest.approx(1.5)  # 3 across, 0 down
-    assert sharpness_grey_levels(np.zeros((2, 10, 20, 3), np.uint8)) == 0.0
-
-
 def test_the_simulator_as_world_model_does_not_drift(two_rounds):
     done, video = two_rounds
     loop = measure_drive(done, video, video.copy(), small_reader(HEIGHT_PX, WIDTH_PX), small_reward_model())
@@ -118,16 +112,16 @@ def test_only_the_round_that_was_changed_is_measured_as_changed(two_rounds):
 
 def test_rounds_are_imagined_from_the_generated_frames_of_the_round_before(two_rounds):
     done, video = two_rounds
-    pipe, flags = tiny_pipeline(), {"seed": 1, "num_inference_steps": 1, "guidance_scale": 0.0}
-    both = imagine_rounds(pipe, video[:9], done.rounds_R83, **flags)
-    first = imagine_rounds(pipe, video[:9], done.rounds_R83[:1], **flags)
+    pipe, sampling = tiny_pipeline(), Sampling(seed=1, num_inference_steps=1, guidance_scale=0.0)
+    both = imagine(pipe, video[:9], done.rounds_R83[None], sampling)[0]
+    first = imagine(pipe, video[:9], done.rounds_R83[None, :1], sampling)[0]
     assert both.shape == video.shape and both.dtype == np.uint8
     np.testing.assert_array_equal(both[:9], video[:9])
     np.testing.assert_array_equal(both[:49], first)
     for r in (0, 1):  # another path in round 1 is another history of round 2; one in round 2 leaves round 1 alone
         changed = done.rounds_R83.copy()
         changed[r, :, 1] += 30.0
-        other = imagine_rounds(pipe, video[:9], changed, **flags).astype(int)
+        other = imagine(pipe, video[:9], changed[None], sampling)[0].astype(int)
         assert np.array_equal(other[:49], first) == (r == 1)
         assert np.abs(other[49:] - both[49:]).max() > 0
 

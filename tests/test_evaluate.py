@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import small_reader, small_reward_model, tiny_pipeline
 
-from resim.gates.policy_selection import CANDIDATES
+from resim.simulation.drivers import POLICIES
 
 HEADLINE = {
     "action_gate", "action_gate_blind", "trajectory_difference_m", "trajectory_difference_true_m",
     "reward_pairs_true", "reward_pairs_generated", "selection_gain", "n_scenes",
 }  # fmt: skip
+CANDIDATES = ("expert", *POLICIES)
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "evaluate.py"
 
 
@@ -89,6 +90,9 @@ def test_processes_change_nothing(models, tmp_path, monkeypatch):
     [
         (("--inverse_dynamics", "nowhere"), "nowhere/config.json does not exist"),
         (("--num_scenes", "0"), "--num_scenes, --num_selection_scenes, --num_seeds and --num_workers start at 1"),
+        (("--policies", "careful", "careful"), "--policies takes at least one name, each once, without the expert"),
+        (("--policies", "expert"), "--policies takes at least one name, each once, without the expert"),
+        (("--policies", "carefull"), "unknown driver 'carefull'"),
         (("--num_workers", "3"), "--num_workers 3: more than --num_scenes or --num_selection_scenes"),
         (("--video2reward", "nowhere"), "nowhere/config.json does not exist"),
         (("--model", "nowhere"), "nowhere/model_index.json does not exist"),

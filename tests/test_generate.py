@@ -85,7 +85,7 @@ def test_rollout_of_a_clip(stub, inputs, tmp_path, monkeypatch):
     out = tmp_path / "out"
     flags = ["--model", "m", "--clip", f"{inputs / 'store'}:0", "--output_dir", out]
     assert run(monkeypatch, *flags, "--waypoints", "recorded", "brake") == 0
-    np.testing.assert_allclose(stub.waypoints[1], manoeuvre("brake", 9.0), atol=1e-3)  # as fast as the round before
+    np.testing.assert_allclose(stub.waypoints[1][0], manoeuvre("brake", 9.0), atol=1e-3)  # as fast as the round before
     names = [".resim.json", "generated.mp4", "generation.json", "side_by_side.mp4"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert video_info(out / "generated.mp4").length_s == pytest.approx(8.0)
@@ -123,7 +123,7 @@ def test_video_with_its_history_alone(stub, inputs, tmp_path, monkeypatch):
         tmp_path / "out",
     ]
     assert run(monkeypatch, *flags, "--speed_mps", 8, "--history_only") == 0
-    np.testing.assert_array_equal(stub.waypoints[0], manoeuvre("left_turn", 8.0))
+    np.testing.assert_array_equal(stub.waypoints[0][0], manoeuvre("left_turn", 8.0))
     assert json.loads((tmp_path / "out" / "generation.json").read_text())["camera"]["assumed"] is True
 
 

@@ -16,7 +16,8 @@ from resim.data.drives import DriveData, blurred_and_recoloured
 from resim.data.store import StoreWriter
 from resim.datatypes.clip import Infractions
 from resim.datatypes.geometry import from_frame, simulation_camera
-from resim.gates.action_gate import GateScene, draw_scene, judge_scene, summary
+from resim.gates.action_gate import judge_scene, summary
+from resim.gates.scenes import GateScene, draw_scene
 from resim.judges.inverse_dynamics import (
     InverseDynamics,
     compose_motions,

@@ -35,6 +35,16 @@ def test_a_reward_model_of_another_resolution_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_reward_model_that_does_not_name_its_outputs_is_refused(tmp_path):
+    small_reward_model().save_pretrained(tmp_path / "reward")
+    config = tmp_path / "reward" / "config.json"
+    settings = json.loads(config.read_text())
+    del settings["outputs"]
+    config.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"config.json does not name the outputs: add \"outputs\""):
+        load_video2reward(tmp_path / "reward")
+
+
 def test_missing_and_mistaken_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.json does not exist: train/train_video2reward.py"):
         load_video2reward(tmp_path / "nowhere")

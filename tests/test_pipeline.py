@@ -104,6 +104,39 @@ def test_save_and_load_is_bitwise(history, tmp_path, with_lora):
     assert np.array_equal(before, after)
 
 
+def test_a_prompt_is_encoded_once_over_steps_rounds_and_calls(history):
+    pipeline, encoded = tiny_pipeline(), []
+    pipeline.text_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    for _ in range(2):
+        pipeline(history, [LEFT, LEFT, RIGHT], generator=seeded(), **STEPS)
+    assert len(encoded) == 3  # left, right, and none for guidance
+
+
+def test_parts_that_are_replaced_are_followed(history):
+    pipeline, other = tiny_pipeline(), tiny_pipeline(seed=1)
+    before = pipeline(history, LEFT, generator=seeded(), **STEPS).frames
+    model, prompts = pipeline.world_model, pipeline.prompt_encoder
+    pipeline.register_modules(scheduler=other.scheduler)
+    assert pipeline.world_model is model and pipeline.prompt_encoder is prompts
+    pipeline.register_modules(transformer=other.transformer)
+    pipeline.trajectory_encoder = other.trajectory_encoder
+    pipeline.register_modules(text_encoder=other.text_encoder, tokenizer=other.tokenizer)
+    assert pipeline.world_model.transformer is other.transformer
+    assert pipeline.prompt_encoder.text_encoder is other.text_encoder
+    pipeline.register_modules(vae=other.vae)
+    after = pipeline(history, LEFT, generator=seeded(), **STEPS).frames
+    assert np.any(after != before)
+    np.testing.assert_array_equal(after, other(history, LEFT, generator=seeded(), **STEPS).frames)
+
+
+def test_prompts_are_encoded_anew_in_another_precision(history):
+    pipeline, fresh = tiny_pipeline(), tiny_pipeline().to(torch.bfloat16)
+    pipeline(history, LEFT, generator=seeded(), **STEPS)
+    pipeline.to(torch.bfloat16)
+    expected = fresh(history, LEFT, generator=seeded(), **STEPS).frames
+    np.testing.assert_array_equal(pipeline(history, LEFT, generator=seeded(), **STEPS).frames, expected)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere/model_index.json does not exist"):
         ReSimPipeline.from_pretrained(tmp_path / "nowhere")

@@ -1,23 +1,23 @@
 """Choosing among policies: every measure by hand on a small table, and the table on tiny models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from resim.datatypes.geometry import simulation_camera
 from resim.gates.policy_selection import (
-    CANDIDATES,
     Judged,
-    calibration,
-    calibration_error,
-    choice,
-    crash_auroc,
-    draw_candidates,
+    joined,
     selection,
-    share_of_expert_pairs,
     summary,
+    the_names,
 )
+from resim.gates.scenes import draw_candidates
+from resim.simulation.drivers import POLICIES
 
-NUM_POLICIES = len(CANDIDATES) - 1
+CANDIDATES = ("expert", *POLICIES)
+NUM_POLICIES = len(POLICIES)
 
 
 def table(score_SN, reward_SN, confidence_SN=None, collided_SN=None, clean_SN=None, cut_SN=None) -> Judged:
@@ -25,6 +25,7 @@ def table(score_SN, reward_SN, confidence_SN=None, collided_SN=None, clean_SN=No
     flags = np.zeros(score_SN.shape, dtype=bool)
     return Judged(
         scene_id=tuple(f"scene{s}" for s in range(len(score_SN))),
+        names=CANDIDATES,
         score_SN=score_SN,
         collided_SN=flags if collided_SN is None else np.array(collided_SN, dtype=bool),
         reward_true_SN=score_SN,
@@ -35,19 +36,6 @@ def table(score_SN, reward_SN, confidence_SN=None, collided_SN=None, clean_SN=No
         shows_clean_SN=flags if clean_SN is None else np.array(clean_SN, dtype=bool),
         cut_short_SN=flags if cut_SN is None else np.array(cut_SN, dtype=bool),
     )
-
-
-def test_pairs_are_of_the_expert_and_what_executed_worse():
-    score = np.array([[1.0, 0.5, 0.95, 0.2], [1.0, 1.0, 0.95, 0.91]])
-    reward = np.array([[0.6, 0.7, 0.9, 0.6], [0.1, 0.9, 0.9, 0.9]])
-    shares = share_of_expert_pairs(reward, score)
-    assert shares[0] == 0.25  # one lost, one equal; the third is no worse drive
-    assert np.isnan(shares[1])
-
-
-def test_a_choice_takes_the_best_and_shares_between_equals():
-    score = np.array([[0.2, 0.8, 1.0], [0.2, 0.8, 1.0]])
-    assert choice(np.array([[0.1, 0.9, 0.3], [0.9, 0.1, 0.9]]), score) == pytest.approx([0.8, 0.6])
 
 
 def test_selection_by_hand():
@@ -64,25 +52,6 @@ def test_selection_by_hand():
     assert found["selection_to_oracle"] == 0.0
     low, high = found["selection_gain_interval"]
     assert low == 0.0 and high == pytest.approx(0.6)  # one scene gains nothing, the other 0.6
-
-
-def test_calibration_of_bins_by_hand():
-    reward = np.array([0.1, 0.9, 0.3, 0.7])
-    score = np.array([0.0, 1.0, 0.2, 0.4])
-    mean_reward, mean_score, size = calibration(reward, score, bins=2)
-    assert mean_reward == pytest.approx([0.2, 0.8]) and mean_score == pytest.approx([0.1, 0.7])
-    assert size.tolist() == [2, 2]
-    same = np.linspace(0, 1, 40)
-    assert calibration_error(same, same) == pytest.approx(0.0)
-    assert calibration_error(same, np.clip(same, 0, 1) + 0.1) == pytest.approx(0.1)
-
-
-def test_auroc_of_crashes_by_hand():
-    crash, collided = np.array([[0.8, 0.5], [0.6, 0.1]]), np.array([[True, False], [True, False]])
-    assert crash_auroc(crash, collided) == 1.0
-    assert crash_auroc(-crash, collided) == 0.0
-    with pytest.raises(ValueError, match="differ"):
-        crash_auroc(crash, np.ones((2, 2), dtype=bool))
 
 
 def test_optimism_counts_only_crashes():
@@ -102,7 +71,7 @@ def test_optimism_counts_only_crashes():
 
 
 def test_candidates_share_their_history_and_differ_afterwards():
-    scene = draw_candidates(4_400_000, simulation_camera(32, 48), simple=True)
+    scene = draw_candidates(4_400_000, simulation_camera(32, 48), simple=True, policies=POLICIES)
     histories = scene.truths_NTHWC[:, :9].astype(int)
     assert np.abs(histories - histories[0]).max() <= 2
     assert scene.score_N[0] > 0.9 and scene.waypoints_N83.shape == (len(CANDIDATES), 8, 3)
@@ -115,3 +84,16 @@ def test_rows_hold_every_candidate():
     rows = table(np.full((2, NUM_POLICIES + 1), 0.5), np.full((2, NUM_POLICIES + 1), 0.5)).rows()
     assert [row["candidate"] for row in rows] == [*CANDIDATES, *CANDIDATES]
     assert rows[0]["uncertainty"] == pytest.approx(0.05 * np.sqrt(2)) and rows[0]["reward"] == pytest.approx(0.5)
+
+
+def test_the_candidates_are_those_that_the_caller_names():
+    scene = draw_candidates(4_400_000, simulation_camera(32, 48), simple=True, policies=("careful",))
+    assert scene.names == ("expert", "careful") and len(scene.score_N) == 2
+    few = table([[1.0] * 7], [[1.0] * 7])
+    other = replace(few, names=tuple(f"mine{n}" for n in range(7)), score_SN=np.array([[1.0, 0.1, 0.9, *[0.2] * 4]]))
+    assert selection(other)["selection_best_policy"] == "mine2"
+    assert {"mine1", "mine6"} < selection(other)["selection_scores"].keys()
+    assert [row["candidate"] for row in other.rows()] == list(other.names) == list(the_names([other, other]))
+    assert joined([few, few]).names == CANDIDATES
+    with pytest.raises(ValueError, match="scenes of different candidates cannot stand in one table"):
+        joined([few, other])

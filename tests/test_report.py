@@ -11,8 +11,9 @@ from tiny_run import write_model
 
 from resim.data.video import VideoWriter, write_video
 from resim.datatypes.geometry import simulation_camera
-from resim.imagination.futures import generate_futures, model_size_px
+from resim.imagination.futures import imagine, model_size_px
 from resim.imagination.manoeuvres import manoeuvre
+from resim.imagination.sampling import Sampling
 from resim.report.demo import Cost
 from resim.report.futures import report_futures
 from resim.report.page import Report, line_plot, write_json
@@ -85,7 +86,9 @@ def test_futures_share_history_and_noise_and_are_reported(tmp_path):
     truth = np.random.default_rng(0).integers(0, 255, (49, *size, 3), dtype=np.uint8)
     straight, left = manoeuvre("straight", 8.0), manoeuvre("left_turn", 8.0)
     paths = {"straight": straight, "again": straight, "left": left}
-    futures = generate_futures(pipe, truth[:9], paths, seed=0, num_inference_steps=2, guidance_scale=0.0)
+    commanded = np.stack(list(paths.values()))[:, None]
+    imagined = imagine(pipe, truth[:9], commanded, Sampling(num_inference_steps=2, guidance_scale=0.0))
+    futures = dict(zip(paths, imagined, strict=True))
     np.testing.assert_array_equal(futures["straight"], futures["again"])
     assert np.any(futures["straight"] != futures["left"])
 

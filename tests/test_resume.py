@@ -36,7 +36,7 @@ def test_two_steps_and_resume_to_four_equals_four(world, tmp_path, trains):
     found, found_progress = files_of(first.output_dir / "checkpoint-000004")
     assert found_progress == expected_progress == {"step": 4, "samples": 8, "num_processes": 1}
     assert found.keys() == expected.keys()
-    assert ("transformer_lora/adapter_model.safetensors" in found) == (trains == "lora")
+    assert ("transformer_lora/pytorch_lora_weights.safetensors" in found) == (trains == "lora")
     for file, tensors in expected.items():
         for name, tensor in tensors.items():
             assert tensor.equal(found[file][name]), f"{file}: {name}"
@@ -44,7 +44,9 @@ def test_two_steps_and_resume_to_four_equals_four(world, tmp_path, trains):
     steps = [json.loads(line)["step"] for line in (first.output_dir / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 1, 2, 2, 3, 4, 4]
     before, _ = files_of(first.output_dir / "checkpoint-000002")
-    changed = "transformer_lora/adapter_model.safetensors" if trains == "lora" else "training_state/model.safetensors"
+    changed = (
+        "transformer_lora/pytorch_lora_weights.safetensors" if trains == "lora" else "training_state/model.safetensors"
+    )
     assert any(not tensor.equal(found[changed][name]) for name, tensor in before[changed].items())
 
 

@@ -13,6 +13,7 @@ from tiny_models import small_reward_model, tiny_pipeline
 
 from resim.data.video import write_video
 from resim.imagination.manoeuvres import manoeuvre
+from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import Scores, check_candidates, score
 
 SCRIPT = Path(__file__).resolve().parent.parent / "eval" / "score_trajectories.py"
@@ -21,8 +22,9 @@ HISTORY = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uin
 
 
 def scored(paths=PATHS, **changes) -> Scores:
-    flags = {"num_seeds": 2, "seed": 3, "num_inference_steps": 2, "guidance_scale": 0.0, "batch_size": 2}
-    return score(tiny_pipeline(), small_reward_model(), HISTORY, paths, **(flags | changes))
+    flags = {"num_seeds": 2, "batch_size": 2}
+    sampling = Sampling(seed=3, num_inference_steps=2, guidance_scale=0.0)
+    return score(tiny_pipeline(), small_reward_model(), HISTORY, paths, sampling, **(flags | changes))
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +42,14 @@ def test_every_candidate_is_imagined_from_the_same_noise_alone(whole):
             ).frames
             with torch.no_grad():
                 alone = reward_model.infractions(frames.permute(0, 1, 4, 2, 3))[0]
-            assert whole.seen_NS7[i, k] == pytest.approx(alone.numpy(), abs=1e-4)
-            assert whole.rewards_NS[i, k] == whole.seen_NS7[i, k, 6]
+            assert whole.seen_NSO[i, k] == pytest.approx(alone.numpy(), abs=1e-4)
+            assert whole.rewards_NS[i, k] == whole.seen_NSO[i, k, whole.outputs.index("score")]
             if k == 0:
                 assert np.abs(whole.futures_NTHWC[i].astype(int) - frames[0].numpy().astype(int)).max() <= 1
 
 
 def test_batches_make_no_difference(whole):
-    assert np.allclose(scored(batch_size=3).seen_NS7, whole.seen_NS7, atol=1e-4)
+    assert np.allclose(scored(batch_size=3).seen_NSO, whole.seen_NSO, atol=1e-4)
 
 
 def test_ranking_and_uncertainty_by_hand(whole):
@@ -57,7 +59,8 @@ def test_ranking_and_uncertainty_by_hand(whole):
     scores = Scores(
         names=("a", "b", "c"),
         waypoints_N83=whole.waypoints_N83,
-        seen_NS7=seen,
+        seen_NSO=seen,
+        outputs=whole.outputs,
         confidence_N=np.ones(3, dtype=np.float32),
         futures_NTHWC=whole.futures_NTHWC,
     )
@@ -130,7 +133,8 @@ def test_the_script_writes_table_picture_and_flags(models, tmp_path, monkeypatch
     assert set(table["candidate"]) == {"straight", "brake"} and len(table["waypoints"][0]) == 24
     assert (tmp_path / "out" / "ranking.png").stat().st_size > 10_000
     found = json.loads((tmp_path / "out" / "scoring.json").read_text())
-    assert found["flags"]["num_seeds"] == 2 and len(found["rewards"]["brake"]) == 2
+    assert found["flags"]["num_seeds"] == found["flags"]["num_inference_steps"] == 2
+    assert len(found["rewards"]["brake"]) == 2
 
 
 @pytest.mark.parametrize(

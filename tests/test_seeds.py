@@ -8,8 +8,8 @@ import pytest
 
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds, seeds_from
-from resim.gates.action_gate import draw_scenes
 from resim.gates.measure import GateConfig
+from resim.gates.scenes import draw_scenes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

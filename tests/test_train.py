@@ -59,7 +59,7 @@ def test_stage1_trains_the_transformer_only(world, stages):
 def test_stage2_leaves_every_weight_of_the_transformer_unchanged(stages):
     stage1, stage2, _ = stages
     assert sha256_of(stage2 / "transformer" / WEIGHTS) == sha256_of(stage1 / "transformer" / WEIGHTS)
-    adapter = load_file(stage2 / "transformer_lora" / "adapter_model.safetensors")
+    adapter = load_file(stage2 / "transformer_lora" / "pytorch_lora_weights.safetensors")
     assert any(weight.abs().max() > 0 for name, weight in adapter.items() if "lora_B" in name)  # they begin at zero
     assert sha256_of(stage2 / "trajectory_encoder" / WEIGHTS) != sha256_of(stage1 / "trajectory_encoder" / WEIGHTS)
 
@@ -68,7 +68,7 @@ def test_stage3_trains_everything(stages):
     _, stage2, stage3 = stages
     for part in ("transformer", "trajectory_encoder"):
         assert sha256_of(stage3 / part / WEIGHTS) != sha256_of(stage2 / part / WEIGHTS)
-    adapter = "transformer_lora/adapter_model.safetensors"
+    adapter = "transformer_lora/pytorch_lora_weights.safetensors"
     assert sha256_of(stage3 / adapter) != sha256_of(stage2 / adapter)
 
 

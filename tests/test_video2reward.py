@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from resim.data.drives import DriveData, collate_drives
+from resim.data.drives import LABELS, DriveData, collate_drives
 from resim.data.store import StoreWriter
 from resim.datatypes.clip import Infractions
 from resim.judges.features import FeatureCache
-from resim.judges.video2reward import OUTPUTS, SpaceTimeBlock, Video2Reward
+from resim.judges.video2reward import SpaceTimeBlock, Video2Reward
 from resim.runtime.fit import FitConfig, load_trained
 from resim.runtime.optim import OptimConfig
 from resim.training.judges import DrivesConfig, fit_judge
@@ -32,7 +32,14 @@ VIT = {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 def small_model() -> Video2Reward:
     torch.manual_seed(0)
     return Video2Reward(
-        vit="vit_tiny_patch16_224", vit_options=VIT, height_px=16, width_px=32, width=32, num_layers=1, num_heads=2
+        LABELS,
+        vit="vit_tiny_patch16_224",
+        vit_options=VIT,
+        height_px=16,
+        width_px=32,
+        width=32,
+        num_layers=1,
+        num_heads=2,
     )
 
 
@@ -87,7 +94,7 @@ def test_space_and_time_are_attended_in_turn():
 
 
 def test_the_eyes_weights_come_from_a_local_file_or_one_clear_line(tmp_path, monkeypatch):
-    model = Video2Reward(vit="test_vit", height_px=64, width_px=64, width=32, num_heads=2)
+    model = Video2Reward(LABELS, vit="test_vit", height_px=64, width_px=64, width=32, num_heads=2)
     pretrained = timm.create_model("test_vit", img_size=(64, 64), num_classes=0)
     save_file(pretrained.state_dict(), tmp_path / "vit.safetensors")
     model.load_eye(str(tmp_path / "vit.safetensors"))
@@ -212,14 +219,32 @@ def test_kept_clips_are_decoded_once(drives, monkeypatch):
 def test_the_loss_is_that_of_the_score_and_of_the_mean_over_what_it_comes_from(drives, tmp_path):
     model, data = small_model(), DriveData([drives], seed=0, height_px=16, width_px=32)
     batch, cache = collate_drives([data[i] for i in range(4)]), FeatureCache(tmp_path / "features", model)
-    dark, bright = batch.infractions_B7[batch.score_B.argmin()], batch.infractions_B7[batch.score_B.argmax()]
-    assert OUTPUTS == ("collision", "off_road", "red_light", "wrong_way", "too_slow", "progress", "score")
+    dark, bright = batch.infractions_BL[batch.score_B.argmin()], batch.infractions_BL[batch.score_B.argmax()]
+    assert LABELS == ("collision", "off_road", "red_light", "wrong_way", "too_slow", "progress", "score")
     assert dark[:6].tolist() == bright[:6].tolist() == [0, 1, 0, 0, 0, 1] and dark[6] < bright[6]
     with torch.no_grad():
         loss = script.make_loss(cache)(model, batch, torch.Generator())
         said = model.logits_of(cache(batch.frames_BTCHW, batch.clip_id).float()).sigmoid()
-    error = -(batch.infractions_B7 * said.log() + (1 - batch.infractions_B7) * (1 - said).log()).mean(0)
+    error = -(batch.infractions_BL * said.log() + (1 - batch.infractions_BL) * (1 - said).log()).mean(0)
     assert loss.item() == pytest.approx((error[6] + error[:6].mean()).item(), rel=1e-4)
+
+
+def test_the_names_in_the_config_say_which_output_is_which(drives):
+    """As when fields have come or moved since a model was trained: neither its reward nor its loss changes."""
+    model, clips = small_model().eval(), random_clips(2)
+    moved = tuple(reversed(LABELS))
+    other = Video2Reward(**({**model.config} | {"outputs": moved})).eval()
+    weights = model.state_dict()
+    last = {name: value.flip(0) for name, value in weights.items() if name.startswith("head.2.")}
+    other.load_state_dict(weights | last)
+    data = DriveData([drives], seed=0, height_px=16, width_px=32)
+    batch, loss = collate_drives([data[i] for i in range(4)]), script.make_loss(None)
+    with torch.no_grad():
+        assert torch.allclose(other(clips), model(clips), atol=1e-6)
+        losses = [loss(one, batch, torch.Generator().manual_seed(0)).item() for one in (model, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    with pytest.raises(ValueError, match="outputs are collision: 'score' must be among them"):
+        Video2Reward(("collision",))
 
 
 def test_training_sees_blurred_copies(drives, tmp_path):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
+from diffusers.loaders import CogVideoXLoraLoaderMixin
+from safetensors.torch import load_file, save_file
 from tiny_models import TEXT_WIDTH, TRANSFORMER, randomise, tiny_world_model
 
 from resim.world_model import lora
@@ -176,18 +178,61 @@ def randomise_adapters(model: WorldModel) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
-def test_adapters_round_trip_and_a_foreign_one_is_refused(tmp_path):
+def adapted_transformer(*, rank: int, alpha: float) -> ReSimTransformer3DModel:
     model = tiny_world_model()
-    lora.add_lora(model.transformer, rank=4, alpha=4.0)
+    lora.add_lora(model.transformer, rank=rank, alpha=alpha)
     with torch.no_grad():
         randomise_adapters(model)
-    lora.save_lora(model.transformer, tmp_path)
-    again = tiny_world_model()
-    lora.load_lora(again.transformer, tmp_path)
-    for (name, a), (_, b) in zip(model.named_parameters(), again.named_parameters(), strict=True):
-        assert torch.equal(a, b), name
+    return model.transformer
+
+
+def test_adapters_round_trip(tmp_path):
+    transformer, again = adapted_transformer(rank=4, alpha=1.0), tiny_world_model().transformer
+    lora.save_lora(transformer, tmp_path)
+    lora.load_lora(again, tmp_path)
+    for (name, a), (_, b) in zip(transformer.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(a, b) and a.requires_grad == b.requires_grad, name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("whose", ["transformer", "pipeline"])
+def test_diffusers_own_calls_read_an_adapter_at_its_strength(tmp_path, whose):
+    """Rank and alpha differ, as in the paper's stage 2, so that a reader that misses alpha is seen."""
+    adapted, again = adapted_transformer(rank=8, alpha=24.0), tiny_world_model().transformer
+    generator = torch.Generator().manual_seed(1)
+    inputs = (torch.randn(1, 13, 4, 8, 12, generator=generator), torch.randn(1, 32, TEXT_WIDTH, generator=generator))
+    rest = dict(timestep=torch.tensor([500]), context_level=torch.tensor([0]), num_context=3)
+    plain = again(*inputs, **rest)
+    lora.save_lora(adapted, tmp_path)
+    if whose == "transformer":
+        again.load_lora_adapter(tmp_path, use_safetensors=True)
+    else:  # what CogVideoXPipeline.load_lora_weights does
+        weights, metadata = CogVideoXLoraLoaderMixin.lora_state_dict(str(tmp_path), return_lora_metadata=True)
+        CogVideoXLoraLoaderMixin.load_lora_into_transformer(weights, again, metadata=metadata)
+    assert torch.equal(again(*inputs, **rest), adapted(*inputs, **rest))
+    assert not torch.allclose(again(*inputs, **rest), plain, atol=1e-3)
+
+
+def test_what_is_no_adapter_of_this_model_is_refused(tmp_path):
+    lora.save_lora(adapted_transformer(rank=4, alpha=1.0), tmp_path / "new")
+    file = tmp_path / "new" / "pytorch_lora_weights.safetensors"
     with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
         lora.load_lora(tiny_world_model().transformer, tmp_path / "nowhere")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "adapter_model.safetensors").write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="old/adapter_model.safetensors is from before .* merge_lora"):
+        lora.load_lora(tiny_world_model().transformer, tmp_path / "old")
+
+    deeper = deepen(tiny_world_model().transformer, 3)
+    wider = ReSimTransformer3DModel(**(TRANSFORMER | {"num_attention_heads": 4}), sample_height=8, sample_width=12)
+    for other, what in ((deeper, "missing .*blocks.2"), (wider, "size mismatch")):
+        with pytest.raises(ValueError, match=f"safetensors does not fit this transformer: .*{what}") as error:
+            lora.load_lora(other, tmp_path / "new")
+        assert "\n" not in str(error.value)
+
+    save_file(load_file(file), file)  # as from a program that writes no metadata
+    with pytest.raises(ValueError, match="has no lora_adapter_metadata, so its alpha is unknown"):
+        lora.load_lora(tiny_world_model().transformer, tmp_path / "new")
 
 
 @torch.no_grad()

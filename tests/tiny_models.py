@@ -3,6 +3,7 @@
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
+from resim.data.drives import LABELS
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import Video2Reward
 from resim.world_model.diffusion import DiffusionConfig
@@ -82,5 +83,12 @@ def small_reward_model() -> Video2Reward:
     torch.manual_seed(0)
     options = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
     return Video2Reward(
-        vit="vit_tiny_patch16_224", vit_options=options, height_px=16, width_px=32, width=16, num_layers=1, num_heads=2
+        LABELS,
+        vit="vit_tiny_patch16_224",
+        vit_options=options,
+        height_px=16,
+        width_px=32,
+        width=16,
+        num_layers=1,
+        num_heads=2,
     ).eval()

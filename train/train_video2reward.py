@@ -8,10 +8,10 @@ import torch
 import tyro
 from torch.nn import functional
 
-from resim.data.drives import Drives, blurred_and_recoloured
+from resim.data.drives import LABELS, Drives, blurred_and_recoloured
 from resim.entry_point import run
 from resim.judges.features import FeatureCache
-from resim.judges.video2reward import Video2Reward, seen_frames
+from resim.judges.video2reward import REWARD, Video2Reward, seen_frames
 from resim.metrics.reward import share_of_ordered_pairs
 from resim.runtime.fit import FitConfig, require_one_process
 from resim.training.judges import DrivesConfig, Loss, fit_judge, tiny_drives, tiny_fit
@@ -40,10 +40,9 @@ def build(args: Video2RewardArgs, seed: int) -> Video2Reward:
     if args.vit == "tiny":
         if args.vit_weights is not None:
             raise ValueError("--vit_weights: the tiny ViT has no pretrained weights; give a DINOv2 as --vit")
-        return Video2Reward(
-            vit="vit_tiny_patch16_224", vit_options=TINY_VIT, height_px=64, width_px=112, width=128, num_heads=4
-        )
-    model = Video2Reward(vit=args.vit)
+        size = {"height_px": 64, "width_px": 112, "width": 128, "num_heads": 4}
+        return Video2Reward(LABELS, vit="vit_tiny_patch16_224", vit_options=TINY_VIT, **size)
+    model = Video2Reward(LABELS, vit=args.vit)
     model.load_eye(args.vit_weights)
     model.eye.requires_grad_(False)
     return model
@@ -58,16 +57,17 @@ def make_loss(cache: FeatureCache | None) -> Loss:
     No mirror: it would put traffic on the wrong side of the road.
     """
 
-    def loss(model: torch.nn.Module, drives: Drives, generator: torch.Generator) -> torch.Tensor:
+    def loss(model: Video2Reward, drives: Drives, generator: torch.Generator) -> torch.Tensor:
         device = next(model.parameters()).device
         if cache is None:
             seen = blurred_and_recoloured(seen_frames(drives.frames_BTCHW), generator)
             features = model.features_of_seen(seen.to(device))
         else:
             features = cache(drives.frames_BTCHW, drives.clip_id).to(device).float()
-        target = drives.infractions_B7.to(device)
+        target = drives.infractions_BL[:, [LABELS.index(name) for name in model.outputs]].to(device)
         error = functional.binary_cross_entropy_with_logits(model.logits_of(features), target, reduction="none")
-        return error[:, -1].mean() + error[:, :-1].mean()
+        is_reward = torch.tensor([name == REWARD for name in model.outputs], device=device)
+        return error[:, is_reward].mean() + error[:, ~is_reward].mean()
 
     return loss
 

@@ -17,15 +17,19 @@ from ablation.runs import training_rows, training_seconds
 from ablation.variants import Run, Schedule, pretraining, run_folder, trainings
 
 from resim.data.files import sha256_of
-from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, prompt_for
+from resim.data.video import Frames
+from resim.datatypes.clip import NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, Waypoints, prompt_for
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds, seeds_from
-from resim.gates.action_gate import NUM_PATHS, GateScene, draw_scene, imagine, read_paths
-from resim.gates.closed_loop import imagine_rounds, round_clips, sharpness_grey_levels
-from resim.imagination.futures import Frames
+from resim.gates.action_gate import imagine_scene, read_paths
+from resim.gates.closed_loop import round_clips
+from resim.gates.scenes import NUM_PATHS, GateScene, draw_scene
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics
-from resim.metrics.trajectory import Waypoints, path_distance_m, share_of_right_futures
+from resim.metrics.pixels import difference_grey_levels, nearest_share, sharpness_share
+from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.report.page import write_json
 from resim.simulation.generator.generate import generate_scene
 from resim.simulation.painter.painter import paint_clip
@@ -199,18 +203,6 @@ def path_use(losses_PP: np.ndarray) -> dict[str, float]:
     return {"right": float(right.mean()), "gain": float(((others - own) / own).mean())}
 
 
-def nearest_share(futures_PTHWC: Frames, truths_PTHWC: Frames) -> float:
-    """Share of the futures to whose pixels the true future of their own path is the nearest of all the scene's."""
-    made, true = (clips[:, NUM_HISTORY_FRAMES:].astype(np.float32) for clips in (futures_PTHWC, truths_PTHWC))
-    distance = np.stack([((future - true) ** 2).mean(axis=(1, 2, 3, 4)) for future in made])  # future x truth
-    return float((distance.argmin(axis=1) == np.arange(len(made))).mean())
-
-
-def sharpness_share(made_THWC: Frames, true_THWC: Frames) -> float:
-    """Sharpness of generated frames as a share of the true ones'."""
-    return sharpness_grey_levels(made_THWC) / sharpness_grey_levels(true_THWC)
-
-
 def measure_paths(scene: GateScene, futures_PTHWC: Frames, read_P83: Waypoints) -> dict[str, Any]:
     """What one scene's futures show; ``read_P83`` are the paths read from them."""
     made, true = (clips[:, NUM_HISTORY_FRAMES:] for clips in (futures_PTHWC, scene.truths_PTHWC))
@@ -229,7 +221,7 @@ def measure_rounds(scene: TestScene, video_THWC: Frames, reader: InverseDynamics
     return {
         "distance_m": path_distance_m(read_paths(reader, clips), scene.expert.rounds_R83).tolist(),
         "sharpness": [sharpness_share(*pair) for pair in pairs],
-        "difference_grey_levels": [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs],
+        "difference_grey_levels": [float(difference_grey_levels(*pair).mean()) for pair in pairs],
     }
 
 
@@ -237,15 +229,11 @@ def measure_scene(
     pipe: ReSimPipeline, reader: InverseDynamics, scene: TestScene, seed: int, config: MeasureConfig
 ) -> dict[str, Any]:
     """Everything about one scene; ``seed`` draws the noise."""
-    options: dict[str, Any] = {
-        "seed": seed,
-        "num_inference_steps": config.num_inference_steps,
-        "guidance_scale": config.guidance_scale,
-    }
+    sampling = Sampling(seed=seed, num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale)
     history = scene.expert_THWC[:NUM_HISTORY_FRAMES]
     with computing(pipe):
-        futures = imagine(pipe, scene.gate, blind=False, **options)
-        video = imagine_rounds(pipe, history, scene.expert.rounds_R83, **options)
+        futures = imagine_scene(pipe, scene.gate, sampling, blind=False)
+        video = imagine(pipe, history, scene.expert.rounds_R83[None], sampling)[0]
         losses = path_losses(pipe, scene.gate, seed)
     return {
         "scene": scene.gate.scene_id,

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resim.metrics.statistics import bootstrap_interval
+
 Measures = Mapping[str, Any]  # what measures.py writes about one run
 Values = NDArray[np.float64]  # seeds x scenes
 
@@ -50,12 +52,8 @@ def paired_difference(variant_SN: Values, base_SN: Values, *, draws: int = 4000,
     if variant_SN.shape != base_SN.shape or variant_SN.ndim != 2 or variant_SN.size == 0:
         raise ValueError(f"values of shape {variant_SN.shape} cannot be paired with {base_SN.shape}")
     difference = variant_SN - base_SN
-    num_seeds, num_scenes = difference.shape
-    rng = np.random.default_rng(seed)
-    seeds = rng.integers(num_seeds, size=(draws, num_seeds, 1))
-    scenes = rng.integers(num_scenes, size=(draws, 1, num_scenes))
-    low, high = np.quantile(difference[seeds, scenes].mean(axis=(1, 2)), [0.025, 0.975])
-    return Difference(mean=float(difference.mean()), low=float(low), high=float(high), base=float(base_SN.mean()))
+    low, high = bootstrap_interval(difference, seed=seed, draws=draws)
+    return Difference(mean=float(difference.mean()), low=low, high=high, base=float(base_SN.mean()))
 
 
 def values_of(runs: Sequence[Measures], metric: Metric) -> Values:

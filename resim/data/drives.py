@@ -5,7 +5,7 @@ order is a pure function of (stores, seed, position).
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from resim.data.store import ClipStore
+from resim.datatypes.clip import Infractions
+
+LABELS = tuple(field.name for field in fields(Infractions))  # columns of ``Drives.infractions_BL``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +25,13 @@ class Drives:
 
     frames_BTCHW: torch.Tensor  # uint8, 49 frames RGB
     executed_waypoints_B83: torch.Tensor  # float32, metres and radians, ego frame at t = 0
-    infractions_B7: (
-        torch.Tensor
-    )  # float32 in [0, 1], the fields of resim.datatypes.clip.Infractions; the score is the last
+    infractions_BL: torch.Tensor  # float32 in [0, 1], by LABELS
     clip_id: tuple[str, ...]
 
     @property
     def score_B(self) -> torch.Tensor:
         """Infraction score in [0, 1]; float32."""
-        return self.infractions_B7[:, -1]
+        return self.infractions_BL[:, LABELS.index("score")]
 
 
 DriveItem = tuple[torch.Tensor, torch.Tensor, tuple[float, ...], str]
@@ -90,7 +91,7 @@ def collate_drives(items: Sequence[DriveItem]) -> Drives:
     return Drives(
         frames_BTCHW=torch.stack(frames),
         executed_waypoints_B83=torch.stack(waypoints),
-        infractions_B7=torch.tensor(infractions, dtype=torch.float32),
+        infractions_BL=torch.tensor(infractions, dtype=torch.float32),
         clip_id=names,
     )
 

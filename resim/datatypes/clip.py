@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resim.datatypes.geometry import FloatArray
+
 FPS = 10.0
 NUM_FRAMES = 49
 NUM_HISTORY_FRAMES = 9  # the last of them is t = 0
@@ -16,6 +18,8 @@ NUM_FUTURE_FRAMES = 40
 NUM_WAYPOINTS = 8
 WAYPOINT_DT_S = 0.5
 WAYPOINT_TIMES_S = tuple(WAYPOINT_DT_S * (i + 1) for i in range(NUM_WAYPOINTS))
+
+Waypoints = NDArray[np.floating]  # (..., 8, 3)
 
 SCENE_PROMPT = "This video depicts a realistic view from the driver's perspective of a car driving on the road."
 COMMAND_SENTENCES = {"left": " Turning left.", "forward": " Moving forward.", "right": " Turning right."}
@@ -28,6 +32,11 @@ def command_of(waypoints_m: NDArray[np.floating]) -> str:
     if abs(heading_rad) <= TURN_HEADING_RAD:
         return "forward"
     return "left" if heading_rad > 0 else "right"
+
+
+def speed_at_start_mps(history_poses: FloatArray) -> float:
+    """Speed at t = 0 from the last 0.3 s of the history's poses (9, 3)."""
+    return float(np.linalg.norm(np.diff(history_poses[-4:, :2], axis=0), axis=1).mean() * FPS)
 
 
 def prompt_for(command: str | None) -> str:

@@ -5,98 +5,28 @@ out of each generated future. A path passes when the future generated for it is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from resim.datatypes.clip import NUM_HISTORY_FRAMES
-from resim.datatypes.geometry import Camera
-from resim.datatypes.seeds import seeds_from
+from resim.data.video import Frames
+from resim.datatypes.clip import NUM_HISTORY_FRAMES, Waypoints
+from resim.gates.scenes import NUM_PATHS, GateScene
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
 from resim.judges.inverse_dynamics import InverseDynamics
-from resim.metrics.trajectory import Waypoints, path_distance_m, share_interval, share_of_right_futures
-from resim.simulation.drivers import DRIVERS, Driver
-from resim.simulation.generator.generate import generate_scene
-from resim.simulation.painter.painter import Painter
-from resim.simulation.simulate import Drive, Simulation
+from resim.metrics.pixels import divergence_grey_levels
+from resim.metrics.statistics import bootstrap_interval
+from resim.metrics.trajectory import path_distance_m, share_of_right_futures
 from resim.world_model.pipeline import ReSimPipeline
 
-NUM_PATHS = 3
-# Mean distance over 4 s by which every two paths of a scene differ at least.
-MIN_APART_M = 2.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class GateScene:
-    """One history with the true videos of three paths."""
-
-    scene_id: str
-    drivers: tuple[str, ...]
-    waypoints_P83: Waypoints
-    truths_PTHWC: np.ndarray  # uint8, 49 frames; the first 9 are the common history
-
-
-def draw_scene(seed: int, camera: Camera, simple: bool) -> GateScene | None:
-    """The scene of ``seed`` with its first three drivers, in random order, that hit nothing and are apart.
-
-    None where it has no three of them. ``simple`` is generate_scene's.
-    """
-    scene = generate_scene(seed, simple=simple)
-    simulation, painter = Simulation(scene), Painter(scene, camera)
-    order = np.random.default_rng([seed, 1]).permutation(len(DRIVERS))
-    drives: list[Drive] = []
-    for driver in (DRIVERS[i] for i in order):
-        done = simulation.drive(Driver(driver), driver)
-        apart = all(path_distance_m(done.waypoints, other.waypoints) >= MIN_APART_M for other in drives)
-        if apart and not done.infractions.collision:
-            drives.append(done)
-        if len(drives) == NUM_PATHS:
-            return GateScene(
-                scene_id=scene.scene_id,
-                drivers=tuple(done.driver for done in drives),
-                waypoints_P83=np.stack([done.waypoints for done in drives]),
-                truths_PTHWC=np.stack([painter.paint_log(done.scene) for done in drives]),
-            )
-    return None
-
-
-def draw_scenes(first_seed: int, num_scenes: int, camera: Camera, simple: bool) -> tuple[list[GateScene], int]:
-    """``num_scenes`` scenes from ``first_seed`` on, and how many seeds were looked at for them.
-
-    Raises ValueError where the range of ``first_seed`` (resim/datatypes/seeds.py) holds fewer.
-    """
-    scenes: list[GateScene] = []
-    with tqdm(total=num_scenes, desc="simulate", unit="scene") as progress:
-        for seed in seeds_from(first_seed):
-            scene = draw_scene(seed, camera, simple)
-            if scene is not None:
-                scenes.append(scene)
-                progress.update()
-            if len(scenes) == num_scenes:
-                return scenes, seed - first_seed + 1
-    raise ValueError(f"{len(scenes)} scenes with three paths apart from seed {first_seed} on, not {num_scenes}")
-
-
-def imagine(
-    pipe: ReSimPipeline,
-    scene: GateScene,
-    *,
-    blind: bool,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
-) -> np.ndarray:
+def imagine_scene(pipe: ReSimPipeline, scene: GateScene, sampling: Sampling, *, blind: bool) -> Frames:
     """The futures (P, 49, H, W, 3) of a scene's paths from one history and one noise; ``blind``: without waypoints."""
-    output = pipe(
-        scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES],
-        None if blind else scene.waypoints_P83,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for _ in range(1 if blind else NUM_PATHS)],
-    )
+    paths = None if blind else scene.waypoints_P83[:, None]
+    futures = imagine(pipe, scene.truths_PTHWC[0, :NUM_HISTORY_FRAMES], paths, sampling)
     # Without waypoints, the same history and the same noise give the same future for every path.
-    return np.repeat(output.frames, NUM_PATHS, axis=0) if blind else np.asarray(output.frames)
+    return np.repeat(futures, NUM_PATHS, axis=0) if blind else futures
 
 
 @torch.no_grad()
@@ -113,12 +43,10 @@ def judge_scene(
     rows = {}
     for kind, clips in futures.items():
         seen = read_paths(model, clips)
-        future = clips[:, NUM_HISTORY_FRAMES:].astype(np.float32)
-        pairs = [np.abs(future[a] - future[b]).mean() for a in range(NUM_PATHS) for b in range(a)]
         rows[kind] = {
             "right": share_of_right_futures(seen, scene.waypoints_P83),
             "trajectory_difference_m": float(path_distance_m(seen, scene.waypoints_P83).mean()),
-            "divergence_grey_levels": float(np.mean(pairs)),
+            "divergence_grey_levels": divergence_grey_levels(clips[:, NUM_HISTORY_FRAMES:]),
         }
     return rows
 
@@ -130,7 +58,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict[str, object]:
         return float(np.mean([row[kind][name] for row in rows]))
 
     def interval(kind: str) -> list[float]:
-        return list(share_interval(np.array([row[kind]["right"] for row in rows])))
+        return list(bootstrap_interval(np.array([row[kind]["right"] for row in rows])))
 
     return {
         "n_scenes": len(rows),

@@ -11,17 +11,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from resim.datatypes.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
+from resim.data.video import Frames
+from resim.datatypes.clip import NUM_FRAMES, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES, Waypoints
 from resim.gates.action_gate import read_paths
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.video2reward import Video2Reward
-from resim.metrics.trajectory import Waypoints, path_distance_m
+from resim.metrics.pixels import difference_grey_levels, sharpness_grey_levels
+from resim.metrics.trajectory import path_distance_m
 from resim.simulation.simulate import Drive
-from resim.world_model.pipeline import ReSimPipeline
 
-Frames = NDArray[np.uint8]  # T H W C, RGB
 Measures = dict[str, list[float]]  # name -> one value per round
 
 # Every measure of a round, and what its axis is called.
@@ -56,26 +55,6 @@ class ClosedLoop:
         }
 
 
-def imagine_rounds(
-    pipe: ReSimPipeline,
-    history: Frames,
-    waypoints_R83: Waypoints,
-    *,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
-) -> Frames:
-    """History (9, H, W, 3) and one path per round -> video (9 + 40 R, H, W, 3), each round from the one before."""
-    output = pipe(
-        history,
-        list(waypoints_R83),
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return np.asarray(output.frames[0])
-
-
 def round_clips(video_THWC: Frames) -> Frames:
     """A video of 9 + 40 R frames -> the rounds' clips (R, 49, H, W, 3); neighbours share 9 frames.
 
@@ -86,12 +65,6 @@ def round_clips(video_THWC: Frames) -> Frames:
         raise ValueError(f"{len(video_THWC)} frames are not 9 of history and 40 for each round")
     starts = NUM_FUTURE_FRAMES * np.arange(num_rounds)
     return np.stack([video_THWC[start : start + NUM_FRAMES] for start in starts])
-
-
-def sharpness_grey_levels(frames_THWC: Frames) -> float:
-    """Mean absolute difference between neighbouring pixels, averaged over the two directions."""
-    values = frames_THWC.astype(np.int16)
-    return float(np.mean([np.abs(np.diff(values, axis=axis)).mean() for axis in (1, 2)]))
 
 
 @torch.no_grad()
@@ -109,12 +82,11 @@ def measure_rounds(
     clips, simulated = round_clips(video_THWC), round_clips(simulated_THWC)
     frames_RTCHW = torch.from_numpy(clips).permute(0, 1, 4, 2, 3)
     new, simulated_new = (part[:, NUM_HISTORY_FRAMES:] for part in (clips, simulated))
-    difference = np.abs(new.astype(np.int16) - simulated_new).mean(axis=(1, 2, 3, 4))
     return {
         "trajectory_difference_m": path_distance_m(read_paths(reader, clips), waypoints_R83).tolist(),
         "reward": reward_model(frames_RTCHW.to(reward_model.device)).cpu().tolist(),
         "sharpness_grey_levels": [sharpness_grey_levels(frames) for frames in new],
-        "difference_grey_levels": difference.tolist(),
+        "difference_grey_levels": difference_grey_levels(new, simulated_new).mean(axis=1).tolist(),
     }
 
 

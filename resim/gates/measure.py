@@ -4,21 +4,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
 from resim.datatypes.geometry import simulation_camera
 from resim.datatypes.seeds import Seeds, seeds_from
-from resim.gates.action_gate import GateScene, draw_scenes, imagine, judge_scene
+from resim.gates.action_gate import imagine_scene, judge_scene
 from resim.gates.action_gate import summary as gate_summary
-from resim.gates.policy_selection import Judged, draw_candidates, joined, judge_candidates
+from resim.gates.policy_selection import Judged, joined, judge_candidates
 from resim.gates.policy_selection import summary as selection_summary
+from resim.gates.scenes import GateScene, draw_candidates, draw_scenes
 from resim.imagination.futures import Precision, load_pipeline, model_size_px
+from resim.imagination.sampling import Sampling, SamplingFlags
 from resim.judges.inverse_dynamics import InverseDynamics
 from resim.judges.load import load_inverse_dynamics, load_video2reward
 from resim.judges.video2reward import Video2Reward
+from resim.simulation.drivers import POLICIES
 from resim.world_model.pipeline import ReSimPipeline
 
 # The world model and the two models that judge its futures.
@@ -32,8 +35,10 @@ class GateConfig:
 
     # Scenes of the action gate, three paths each.
     num_scenes: int = 64
-    # Scenes of the reward pairs and the policy selection, seven paths each.
+    # Scenes of the reward pairs and the policy selection, a path of the expert and of each policy.
     num_selection_scenes: int = 100
+    # The policies of the simulator to choose among; the expert is graded beside them.
+    policies: tuple[str, ...] = POLICIES
     # The first seed of the action gate's scenes.
     first_seed: int = Seeds.GATES.first
     # The first seed of the selection's scenes.
@@ -42,12 +47,8 @@ class GateConfig:
     simple: bool = True
     # Futures of each candidate in the selection; the variance baseline needs two.
     num_seeds: int = 2
-    # Denoising steps.
-    num_inference_steps: int = 10
-    # How far the future is pushed towards text and path: the checkpoint's own by default, 0 switches guidance off.
-    guidance_scale: float | None = None
-    # Of the noise, the same for every path of a scene.
-    seed: int = 0
+    # How the futures are drawn.
+    sampling: SamplingFlags = Sampling(num_inference_steps=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ def measure_gates(load: Callable[[], Models], config: GateConfig, *, num_workers
     """
     if min(config.num_scenes, config.num_selection_scenes, config.num_seeds, num_workers) < 1:
         raise ValueError("--num_scenes, --num_selection_scenes, --num_seeds and --num_workers start at 1")
+    if not config.policies or len({"expert", *config.policies}) <= len(config.policies):
+        raise ValueError("--policies takes at least one name, each once, without the expert who is always there")
     if num_workers > min(config.num_scenes, config.num_selection_scenes):
         raise ValueError(f"--num_workers {num_workers}: more than --num_scenes or --num_selection_scenes")
     camera = simulation_camera(*model_size_px(load()[0]))
@@ -114,14 +117,13 @@ def measure_part(
 ) -> tuple[list[dict[str, dict[str, float]]], Judged]:
     """The action gate's rows of ``scenes``, and the selection's table of the scenes of ``selection_seeds``."""
     pipe, reader, reward_model = load()
-    how: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "num_inference_steps", "guidance_scale")}
     rows = []
     for scene in tqdm(scenes, desc="imagine three paths", unit="scene"):
         futures = {"true": scene.truths_PTHWC}
         for kind in ("generated", "blind"):
-            futures[kind] = imagine(pipe, scene, blind=kind == "blind", **how)
+            futures[kind] = imagine_scene(pipe, scene, config.sampling, blind=kind == "blind")
         rows.append(judge_scene(scene, futures, reader))
     camera = simulation_camera(*model_size_px(pipe))
     seeds = tqdm(selection_seeds, desc="simulate policies", unit="scene")
-    candidates = [draw_candidates(seed, camera, config.simple) for seed in seeds]
-    return rows, judge_candidates(pipe, reader, reward_model, candidates, num_seeds=config.num_seeds, **how)
+    candidates = [draw_candidates(seed, camera, config.simple, config.policies) for seed in seeds]
+    return rows, judge_candidates(pipe, reader, reward_model, candidates, config.sampling, num_seeds=config.num_seeds)

@@ -1,7 +1,7 @@
 """Choosing among policies by imagination: every policy's path is imagined, graded, and held against its execution.
 
-Per scene one history; candidates are the expert and the policies of the simulator, each with its intended path, what
-came of executing it, and its true video. The world model imagines all of them from equal noise, once per seed. All
+Per scene one history; candidates are the expert and the policies that the caller names, each with its intended path,
+what came of executing it, and its true video. The world model imagines all of them from equal noise, once per seed. All
 measures are read off the resulting table, whose rows are scenes and whose columns are candidates.
 """
 
@@ -16,41 +16,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
-from resim.datatypes.geometry import Camera
+from resim.datatypes.geometry import FloatArray
 from resim.gates.action_gate import read_paths
+from resim.gates.scenes import CandidateScene
+from resim.imagination.sampling import Sampling
 from resim.imagination.scoring import score
 from resim.judges.inverse_dynamics import InverseDynamics
-from resim.judges.video2reward import OUTPUTS, Video2Reward
-from resim.metrics.reward import share_of_ordered_pairs
-from resim.metrics.trajectory import path_distance_m, share_interval
-from resim.simulation.drivers import POLICIES, Driver
-from resim.simulation.generator.generate import generate_scene
-from resim.simulation.painter.painter import Painter
-from resim.simulation.simulate import Simulation
+from resim.judges.video2reward import REWARD, Video2Reward
+from resim.metrics.crashes import crash_auroc
+from resim.metrics.reward import calibration_error, choice, share_of_expert_pairs
+from resim.metrics.statistics import bootstrap_interval
+from resim.metrics.trajectory import path_distance_m
 from resim.world_model.pipeline import ReSimPipeline
 
-CANDIDATES = ("expert", *POLICIES)
-COLLISION, REWARD = OUTPUTS.index("collision"), OUTPUTS.index("score")
 # A drive without infractions scores 1, one that touches something at most 0.65.
 CLEAN_REWARD = 0.8
-# Executed scores that differ by less are not a better and a worse drive.
-MIN_DIFFERENCE = 0.1
 # Intended and executed path of a crash differ by so much where it can be seen in the path.
 MIN_CUT_SHORT_M = 2.0
-
-Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateScene:
-    """One history with every candidate's path, execution and true video; N candidates, the expert first."""
-
-    scene_id: str
-    waypoints_N83: Floats  # intended
-    executed_N83: Floats
-    score_N: Floats
-    collided_N: NDArray[np.bool_]
-    truths_NTHWC: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +40,21 @@ class Judged:
     """The table: S scenes, N candidates (the expert first), K seeds."""
 
     scene_id: tuple[str, ...]
-    score_SN: Floats
+    names: tuple[str, ...]  # of the candidates
+    score_SN: FloatArray
     collided_SN: NDArray[np.bool_]
-    reward_true_SN: Floats
-    rewards_SNK: Floats
+    reward_true_SN: FloatArray
+    rewards_SNK: FloatArray
     # Probability of a collision that Video2Reward gives to the true video and, mean over seeds, to the imagined ones.
-    crash_true_SN: Floats
-    crash_SN: Floats
-    confidence_SN: Floats
+    crash_true_SN: FloatArray
+    crash_SN: FloatArray
+    confidence_SN: FloatArray
     # The imagined path is nearer to the intended than to the executed one; only where the crash cut it short.
     shows_clean_SN: NDArray[np.bool_]
     cut_short_SN: NDArray[np.bool_]
 
     @property
-    def reward_SN(self) -> Floats:
+    def reward_SN(self) -> FloatArray:
         """Of the imagined futures, mean over seeds."""
         return self.rewards_SNK.mean(axis=-1)
 
@@ -91,23 +74,8 @@ class Judged:
                 "crash": float(self.crash_SN[s, n]),
             }
             for s, scene in enumerate(self.scene_id)
-            for n, name in enumerate(CANDIDATES)
+            for n, name in enumerate(self.names)
         ]
-
-
-def draw_candidates(seed: int, camera: Camera, simple: bool) -> CandidateScene:
-    """The scene of ``seed`` (``simple``: see generate_scene) with what every candidate wants, does and sees."""
-    scene = generate_scene(seed, simple=simple)
-    simulation, painter = Simulation(scene), Painter(scene, camera)
-    drives = [simulation.drive(Driver(name, seed=seed), name) for name in CANDIDATES]
-    return CandidateScene(
-        scene_id=scene.scene_id,
-        waypoints_N83=np.stack([done.waypoints for done in drives]),
-        executed_N83=np.stack([done.executed_waypoints for done in drives]),
-        score_N=np.array([done.infractions.score for done in drives]),
-        collided_N=np.array([done.infractions.collision for done in drives]),
-        truths_NTHWC=np.stack([painter.paint_log(done.scene) for done in drives]),
-    )
 
 
 @torch.no_grad()
@@ -116,13 +84,15 @@ def judge_candidates(
     reader: InverseDynamics,
     reward_model: Video2Reward,
     scenes: Sequence[CandidateScene],
+    sampling: Sampling,
     *,
     num_seeds: int,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
 ) -> Judged:
-    """Imagine and grade every candidate of every scene; also grade the true videos."""
+    """Imagine and grade every candidate of every scene; also grade the true videos.
+
+    Raises ValueError where scenes have different candidates.
+    """
+    names = the_names(scenes)
     graded_true, graded, confidence, paths = [], [], [], []
     for scene in tqdm(scenes, desc="imagine candidates", unit="scene"):
         truths_BTCHW = torch.from_numpy(scene.truths_NTHWC).permute(0, 1, 4, 2, 3)
@@ -131,75 +101,47 @@ def judge_candidates(
             pipe,
             reward_model,
             scene.truths_NTHWC[0, :NUM_HISTORY_FRAMES],
-            dict(zip(CANDIDATES, scene.waypoints_N83, strict=True)),
+            dict(zip(names, scene.waypoints_N83, strict=True)),
+            sampling,
             num_seeds=num_seeds,
-            seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            batch_size=len(CANDIDATES),
+            batch_size=len(names),
         )
-        graded.append(scores.seen_NS7)
+        graded.append(scores.seen_NSO)
         confidence.append(scores.confidence_N)
         paths.append(read_paths(reader, scores.futures_NTHWC))
-    graded_true_SN7, graded_SNK7, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
+    graded_true_SNO, graded_SNKO, read = np.stack(graded_true), np.stack(graded), np.stack(paths)
+    collision, reward = (reward_model.outputs.index(name) for name in ("collision", REWARD))
     intended, executed = (np.stack([getattr(s, name) for s in scenes]) for name in ("waypoints_N83", "executed_N83"))
     return Judged(
         scene_id=tuple(scene.scene_id for scene in scenes),
+        names=names,
         score_SN=np.stack([scene.score_N for scene in scenes]),
         collided_SN=np.stack([scene.collided_N for scene in scenes]),
-        reward_true_SN=graded_true_SN7[..., REWARD],
-        rewards_SNK=graded_SNK7[..., REWARD],
-        crash_true_SN=graded_true_SN7[..., COLLISION],
-        crash_SN=graded_SNK7[..., COLLISION].mean(axis=-1),
+        reward_true_SN=graded_true_SNO[..., reward],
+        rewards_SNK=graded_SNKO[..., reward],
+        crash_true_SN=graded_true_SNO[..., collision],
+        crash_SN=graded_SNKO[..., collision].mean(axis=-1),
         confidence_SN=np.stack(confidence),
         shows_clean_SN=path_distance_m(read, intended) < path_distance_m(read, executed),
         cut_short_SN=path_distance_m(intended, executed) >= MIN_CUT_SHORT_M,
     )
 
 
+def the_names(of: Sequence[CandidateScene] | Sequence[Judged]) -> tuple[str, ...]:
+    """The candidates that all have. Raises ValueError where they differ."""
+    different = {one.names for one in of}
+    if len(different) != 1:
+        raise ValueError(f"scenes of different candidates cannot stand in one table: {sorted(different)}")
+    return different.pop()
+
+
 def joined(parts: Sequence[Judged]) -> Judged:
-    """One table of the scenes of several."""
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Judged)}
+    """One table of the scenes of several. Raises ValueError where their candidates differ."""
+    names = the_names(parts)
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Judged) if f.name != "names"}
     ids = tuple(chain.from_iterable(columns.pop("scene_id")))
     tables: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
-    return Judged(scene_id=ids, **tables)
-
-
-def share_of_expert_pairs(reward_SN: Floats, score_SN: Floats) -> Floats:
-    """Per scene, how often the expert's reward is above that of a candidate which executed worse; NaN without one.
-
-    Worse by MIN_DIFFERENCE; equal rewards count half.
-    """
-    worse = score_SN[:, :1] - score_SN[:, 1:] >= MIN_DIFFERENCE
-    difference = reward_SN[:, :1] - reward_SN[:, 1:]
-    won = ((difference > 0) + 0.5 * (difference == 0)) * worse
-    with np.errstate(invalid="ignore"):
-        return won.sum(axis=1) / worse.sum(axis=1)
-
-
-def calibration(reward: Floats, score: Floats, *, bins: int = 10) -> tuple[Floats, Floats, Floats]:
-    """Mean reward, mean executed score and number of drives of equally filled bins of reward, at most one a drive."""
-    order = np.argsort(reward, axis=None)
-    parts = np.array_split(order, min(bins, len(order)))
-    means = [[values.ravel()[part].mean() for part in parts] for values in (reward, score)]
-    return np.array(means[0]), np.array(means[1]), np.array([len(part) for part in parts])
-
-
-def calibration_error(reward: Floats, score: Floats) -> float:
-    """Mean distance between reward and executed score over the bins of :func:`calibration`, by their size."""
-    mean_reward, mean_score, size = calibration(reward, score)
-    return float(np.average(np.abs(mean_reward - mean_score), weights=size))
-
-
-def crash_auroc(crash_SN: Floats, collided_SN: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of the predicted crash as the sign of one. Raises ValueError where all or none crash."""
-    return share_of_ordered_pairs(crash_SN.ravel(), collided_SN.ravel().astype(float))
-
-
-def choice(value_SN: Floats, score_SN: Floats) -> Floats:
-    """Executed score (S,) of the policy of highest value in each scene; equal ones by their mean."""
-    best = value_SN == value_SN.max(axis=1, keepdims=True)
-    return (score_SN * best).sum(axis=1) / best.sum(axis=1)
+    return Judged(scene_id=ids, names=names, **tables)
 
 
 def selection(judged: Judged) -> dict[str, object]:
@@ -208,23 +150,23 @@ def selection(judged: Judged) -> dict[str, object]:
     The expert is no policy here. ``selection_gain`` is over the best single policy, its interval from scenes drawn with
     replacement (95 %).
     """
-    score_SN = judged.score_SN[:, 1:]
+    policies, score_SN = judged.names[1:], judged.score_SN[:, 1:]
     chosen = {
         "imagination": choice(judged.reward_SN[:, 1:], score_SN),
         "true_video": choice(judged.reward_true_SN[:, 1:], score_SN),
         "oracle": score_SN.max(axis=1),
         "average": score_SN.mean(axis=1),
         "expert": judged.score_SN[:, 0],
-    } | {name: score_SN[:, n] for n, name in enumerate(POLICIES)}
+    } | {name: score_SN[:, n] for n, name in enumerate(policies)}
     if judged.rewards_SNK.shape[2] > 1:  # one seed has no variance
         chosen["variance_baseline"] = choice(judged.confidence_SN[:, 1:], score_SN)
-    best = POLICIES[int(score_SN.mean(axis=0).argmax())]
+    best = policies[int(score_SN.mean(axis=0).argmax())]
     gain = chosen["imagination"] - chosen[best]
     return {
         "selection_gain": float(gain.mean()),
-        "selection_gain_interval": list(share_interval(gain)),
+        "selection_gain_interval": list(bootstrap_interval(gain)),
         "selection_gain_over_average": float((chosen["imagination"] - chosen["average"]).mean()),
-        "selection_gain_over_average_interval": list(share_interval(chosen["imagination"] - chosen["average"])),
+        "selection_gain_over_average_interval": list(bootstrap_interval(chosen["imagination"] - chosen["average"])),
         "selection_to_oracle": float((chosen["oracle"] - chosen["imagination"]).mean()),
         "selection_best_policy": best,
         "selection_scores": {name: float(values.mean()) for name, values in chosen.items()},
@@ -244,7 +186,7 @@ def summary(judged: Judged) -> dict[str, object]:
         both = bool(judged.collided_SN.any()) and not judged.collided_SN.all()
         found |= {
             f"reward_pairs_{kind}": float(shares.mean()) if len(shares) else None,
-            f"reward_pairs_{kind}_interval": list(share_interval(shares)) if len(shares) else None,
+            f"reward_pairs_{kind}_interval": list(bootstrap_interval(shares)) if len(shares) else None,
             f"crash_auroc_{kind}": crash_auroc(crash_SN, judged.collided_SN) if both else None,
             f"calibration_error_{kind}": calibration_error(reward_SN, judged.score_SN),
             f"optimism_scored_clean_{kind}": _share(reward_SN >= CLEAN_REWARD, judged.collided_SN),

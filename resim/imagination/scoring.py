@@ -1,7 +1,7 @@
 """Candidate paths of one history -> imagined futures -> rewards, and what they come from -> ranking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from resim.data.checks import validate_waypoints
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
-from resim.judges.video2reward import OUTPUTS, Video2Reward
+from resim.imagination.futures import imagine
+from resim.imagination.sampling import Sampling
+from resim.judges.video2reward import REWARD, Video2Reward
 from resim.world_model.pipeline import ReSimPipeline
 
 
@@ -20,8 +22,9 @@ class Scores:
 
     names: tuple[str, ...]
     waypoints_N83: NDArray[np.float32]
-    # Each of OUTPUTS; the last is the reward.
-    seen_NS7: NDArray[np.float32]
+    # Each of ``outputs``, which are Video2Reward's.
+    seen_NSO: NDArray[np.float32]
+    outputs: tuple[str, ...]
     # exp(-variance of the futures over seeds), a reward without a reward model in the style of Vista; NaN for one seed.
     confidence_N: NDArray[np.float32]
     # uint8 (N, 49, H, W, 3), the futures of the first seed.
@@ -30,7 +33,7 @@ class Scores:
     @property
     def rewards_NS(self) -> NDArray[np.float32]:
         """Of every candidate and seed."""
-        return self.seen_NS7[..., -1]
+        return self.seen_NSO[..., self.outputs.index(REWARD)]
 
     @property
     def reward_N(self) -> NDArray[np.float32]:
@@ -51,6 +54,7 @@ class Scores:
 
     def rows(self) -> list[dict[str, object]]:
         """A row per candidate, best first."""
+        seen_NO = self.seen_NSO.mean(axis=1)
         return [
             {
                 "rank": rank,
@@ -58,7 +62,7 @@ class Scores:
                 "reward": float(self.reward_N[i]),
                 "uncertainty": float(self.uncertainty_N[i]),
                 "confidence": float(self.confidence_N[i]),
-                **dict(zip(OUTPUTS[:-1], self.seen_NS7[i, :, :-1].mean(axis=0).tolist(), strict=True)),
+                **{name: float(seen) for name, seen in zip(self.outputs, seen_NO[i], strict=True) if name != REWARD},
                 "waypoints": self.waypoints_N83[i].ravel().tolist(),
             }
             for rank, i in enumerate(self.order, start=1)
@@ -78,36 +82,26 @@ def score(
     reward_model: Video2Reward,
     history: NDArray[np.uint8],
     candidates: Mapping[str, NDArray[np.floating]],
+    sampling: Sampling,
     *,
     num_seeds: int,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
     batch_size: int,
 ) -> Scores:
     """Imagine and grade every candidate path (8, 3) of a history (9, H, W, 3).
 
-    All candidates of a seed start from the same noise, so that they differ by their paths alone. Raises ValueError for
-    bad candidates, and where ``num_seeds`` or ``batch_size`` is below 1.
+    Each is imagined ``num_seeds`` times, from the seed of ``sampling`` on; all candidates of a seed start from the same
+    noise. Raises ValueError for bad candidates, and where ``num_seeds`` or ``batch_size`` is below 1.
     """
     waypoints = check_candidates(candidates)
     if min(num_seeds, batch_size) < 1:
         raise ValueError(f"num_seeds {num_seeds} and batch_size {batch_size} start at 1")
-    seen = np.zeros((len(waypoints), num_seeds, len(OUTPUTS)), dtype=np.float32)
+    seen = np.zeros((len(waypoints), num_seeds, len(reward_model.outputs)), dtype=np.float32)
     clips_SNTHWC: list[NDArray[np.uint8]] = []
     for k in tqdm(range(num_seeds), desc="seeds", unit="seed"):
         parts = []
         for start in range(0, len(waypoints), batch_size):
             paths = waypoints[start : start + batch_size]
-            generators = [torch.Generator().manual_seed(seed + k) for _ in paths]
-            output = pipe(
-                history,
-                paths,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                generator=generators,
-            )
-            clips = np.asarray(output.frames)
+            clips = imagine(pipe, history, paths[:, None], replace(sampling, seed=sampling.seed + k))
             frames_BTCHW = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(reward_model.device)
             seen[start : start + batch_size, k] = reward_model.infractions(frames_BTCHW).cpu().numpy()
             parts.append(clips)
@@ -120,7 +114,8 @@ def score(
     return Scores(
         names=tuple(candidates),
         waypoints_N83=waypoints,
-        seen_NS7=seen,
+        seen_NSO=seen,
+        outputs=reward_model.outputs,
         confidence_N=confidence,
         futures_NTHWC=clips_SNTHWC[0],
     )

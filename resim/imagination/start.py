@@ -7,10 +7,9 @@ from typing import Any
 
 from resim.data.checks import load_waypoints
 from resim.data.store import ClipStore
-from resim.data.video import read_clip, resize_and_crop
-from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, Clip
+from resim.data.video import Frames, read_clip, resize_and_crop
+from resim.datatypes.clip import NUM_FRAMES, NUM_HISTORY_FRAMES, Clip, Waypoints, speed_at_start_mps
 from resim.datatypes.geometry import Camera, simulation_camera
-from resim.imagination.futures import Frames, Waypoints, speed_at_start_mps
 from resim.imagination.manoeuvres import MANOEUVRES, manoeuvre
 
 RECORDED = "recorded"

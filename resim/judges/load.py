@@ -1,5 +1,6 @@
 """Loading the two models that judge futures, with one line about what is wrong where they cannot be loaded."""
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,8 +31,13 @@ def load_inverse_dynamics(folder: Path, *, height_px: int, width_px: int) -> Inv
 def load_video2reward(folder: Path) -> Video2Reward:
     """The reward model of ``folder`` in evaluation mode; it resizes what it sees.
 
-    Raises FileNotFoundError where there is none, ValueError where its weights are of another size than its config says.
+    Raises FileNotFoundError where there is none, ValueError where its weights are of another size than its config says
+    or its config does not name its outputs.
     """
+    config = folder / "config.json"
+    settings = json.loads(config.read_text()) if config.is_file() else {}
+    if settings.get("_class_name") == Video2Reward.__name__ and "outputs" not in settings:
+        raise ValueError(f'{config} does not name the outputs: add "outputs" with the names in the order of training')
     return _load(Video2Reward, folder, made_by="train/train_video2reward.py")
 
 

@@ -6,7 +6,7 @@ mean token. Trained on what the executed drive's infractions were: their score, 
 paper each kind of infraction and the progress, because a score alone does not say what in the video it comes from.
 """
 
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -18,12 +18,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from torch.nn import functional
 
-from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S, Infractions
+from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, WAYPOINT_DT_S
 from resim.world_model.trajectory_encoder import TrajectoryLayer
 
 STRIDE = round(WAYPOINT_DT_S * FPS)
-OUTPUTS = tuple(field.name for field in fields(Infractions))  # kinds, progress, score
-KINDS = OUTPUTS[:-2]
+REWARD = "score"  # the output that is the reward; what it comes from are the others
 SEEN_FRAMES = range(NUM_HISTORY_FRAMES - 1, NUM_FRAMES, STRIDE)  # 8, 13, .. 48
 
 
@@ -59,13 +58,16 @@ def seen_frames(frames_BTCHW: torch.Tensor) -> torch.Tensor:
 class Video2Reward(ModelMixin, ConfigMixin):
     """uint8 clips (B, 49, 3, H, W) of any size -> reward (B,) in [0, 1], 1 = clean.
 
-    ``vit`` is timm's name of the ViT and ``vit_options`` what is passed to it (the embedded default is a small ViT of
-    the same class; DINOv2 takes none). ``height_px`` x ``width_px`` is what the ViT sees.
+    ``outputs`` names what the head says, fields of Infractions with 'score' among them: the order of its weights is the
+    checkpoint's, whatever fields there are today. ``vit`` is timm's name of the ViT, ``vit_options`` what is passed to
+    it (the embedded default is a small ViT of the same class; DINOv2 takes none). ``height_px`` x ``width_px`` is what
+    the ViT sees. Raises ValueError for outputs without 'score'.
     """
 
     @register_to_config
     def __init__(
         self,
+        outputs: Sequence[str],
         vit: str = "vit_small_patch14_dinov2",
         vit_options: dict[str, Any] | None = None,
         height_px: int = 224,
@@ -75,6 +77,8 @@ class Video2Reward(ModelMixin, ConfigMixin):
         num_heads: int = 6,
     ):
         super().__init__()
+        if REWARD not in outputs:
+            raise ValueError(f"outputs are {', '.join(outputs)}: '{REWARD}' must be among them")
         options = {} if vit_options is None else vit_options
         self.eye = timm.create_model(vit, img_size=(height_px, width_px), num_classes=0, **options)
         features: int = self.eye.num_features  # type: ignore[assignment]  # timm's models say so
@@ -82,7 +86,12 @@ class Video2Reward(ModelMixin, ConfigMixin):
         self.time_positions = nn.Parameter(torch.zeros(len(SEEN_FRAMES), 1, width))
         self.blocks = nn.ModuleList([SpaceTimeBlock(width, num_heads) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, len(OUTPUTS)))
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, len(outputs)))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`infractions`."""
+        return tuple(self.config.outputs)
 
     def load_eye(self, weights: str | None) -> None:
         """Give the ViT its pretrained weights: timm's own from the hub, or a local safetensors file.
@@ -120,14 +129,14 @@ class Video2Reward(ModelMixin, ConfigMixin):
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Reward (B,) in [0, 1]."""
-        return self.infractions(frames_BTCHW)[:, -1]
+        return self.infractions(frames_BTCHW)[:, self.outputs.index(REWARD)]
 
     def infractions(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
-        """Each of OUTPUTS (B, 7), in [0, 1]: the infractions' probabilities, the progress and, last, the reward."""
+        """Each of ``outputs`` (B, O), in [0, 1]: the infractions' probabilities, the progress and the reward."""
         return self.logits_of(self.features(frames_BTCHW)).sigmoid()
 
     def logits_of(self, features_BTND: torch.Tensor) -> torch.Tensor:
-        """Logits (B, 7) of OUTPUTS, float32, of :meth:`features`."""
+        """Logits (B, O) of ``outputs``, float32, of :meth:`features`."""
         tokens = self.embed(features_BTND) + self.time_positions
         for block in self.blocks:
             tokens = block(tokens)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Waypoints = NDArray[np.floating]
+from resim.datatypes.clip import Waypoints
 
 
 def path_distance_m(a: Waypoints, b: Waypoints) -> NDArray[np.float64]:
@@ -21,10 +21,3 @@ def share_of_right_futures(seen: Waypoints, commanded: Waypoints) -> float:
     distance_m = path_distance_m(seen[None], commanded[:, None])  # commanded x future
     nearest = distance_m <= distance_m.min(axis=1, keepdims=True) + 1e-9
     return float((np.diagonal(nearest) / nearest.sum(axis=1)).mean())
-
-
-def share_interval(hits: NDArray[np.floating], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of ``hits`` (scenes,), scenes drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    means = np.asarray(hits)[rng.integers(len(hits), size=(draws, len(hits)))].mean(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

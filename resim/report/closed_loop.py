@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from resim.data.video import Frames
 from resim.datatypes.clip import FPS, NUM_FUTURE_FRAMES, NUM_HISTORY_FRAMES
 from resim.gates.closed_loop import (
     MEASURES,
     WORLDS,
     ClosedLoop,
-    Frames,
     drift_rows,
     mean_over_scenes,
     policies_of,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from resim.data.video import write_video
-from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES
+from resim.data.video import Frames, write_video
+from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, Waypoints
 from resim.datatypes.geometry import Camera
 from resim.datatypes.scene import Scene
-from resim.imagination.futures import Frames, Waypoints, future_differences
+from resim.metrics.pixels import future_differences
 from resim.report.overlay import BirdEyeView, draw_path_video, enlarge, side_by_side
 from resim.report.page import Report
 
@@ -85,7 +85,7 @@ def report_futures(
         picture = compare_video(generated, truths.get(shown), camera, paths, shown, scene=scenes.get(shown))
         write_video(folder / video, generated[NUM_HISTORY_FRAMES:])
         write_video(folder / compared, picture)
-        report.video(folder / compared, f"{shown}: 0.8 s of history, then 4 s")
+        report.video(folder / compared, f"{shown}: 0.9 s of history, then 4 s")
         described.append(
             {"name": shown, "waypoints": paths[shown].tolist(), "video": str(video), "compared": str(compared)}
         )

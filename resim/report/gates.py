@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resim.gates.measure import GateResult
-from resim.gates.policy_selection import calibration
+from resim.metrics.reward import calibration
 from resim.report.page import Report, bar_plot, line_plot, write_json
 
 
@@ -15,8 +15,8 @@ def report_gates(report: Report, result: GateResult) -> None:
     report.heading("Gates: does it obey, and can it judge?")
     report.paragraph(
         f"{result.found['n_scenes']} scenes of three paths for obedience; {result.found['n_selection_scenes']} scenes "
-        "of the expert and six imperfect policies for rewards and the choice among them. Intervals are 95 %, by "
-        "drawing scenes with replacement."
+        f"of the expert and {len(result.judged.names) - 1} imperfect policies for rewards and the "
+        "choice among them. Intervals are 95 %, by drawing scenes with replacement."
     )
     numbers = {name: value for name, value in result.found.items() if not isinstance(value, dict)}
     report.table([{"gate": name, "": _text(value)} for name, value in numbers.items()])

@@ -20,7 +20,7 @@ from resim.training.config import TrainConfig
 from resim.training.data import training_data
 from resim.training.steps import BatchEncoder, choose_trainable
 from resim.world_model.latents import spatial_factor
-from resim.world_model.model import from_cogvideox
+from resim.world_model.model import WorldModel, from_cogvideox
 from resim.world_model.pipeline import ReSimPipeline, make_scheduler
 
 
@@ -85,7 +85,8 @@ def set_up(config: TrainConfig, accelerator: Accelerator, model_folder: Path) ->
     """Open the data, load the model of ``model_folder`` and prepare it for training as ``config.trains`` says."""
     pipeline = load_pipeline(model_folder, config)
     data = training_data(config.data, config.seed, model_folder)
-    model = pipeline.world_model.float()
+    # Not the pipeline's own, which also samples: accelerate gives the one it prepares another forward.
+    model = WorldModel(pipeline.transformer, pipeline.trajectory_encoder).float()
     factor = spatial_factor(pipeline.vae)  # the published model says which size it was trained at
     pipeline.transformer.register_to_config(
         sample_height=config.data.height_px // factor, sample_width=config.data.width_px // factor

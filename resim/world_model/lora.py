@@ -1,16 +1,18 @@
-"""LoRA on the attention of the transformer (stage 2), through peft."""
+"""LoRA on the attention of the transformer (stage 2), through peft, in diffusers' file of a CogVideoX LoRA."""
 
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from diffusers.loaders import CogVideoXLoraLoaderMixin
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 
 from resim.world_model.transformer import ReSimTransformer3DModel
 
-TARGET_MODULES = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"]
-WEIGHTS_FILE = "adapter_model.safetensors"
+TARGET_MODULES = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
+OLD_WEIGHTS_FILE = "adapter_model.safetensors"  # what the first versions wrote, and no other program reads right
 ADAPTER = "default"
 
 
@@ -20,10 +22,13 @@ def add_lora(transformer: ReSimTransformer3DModel, *, rank: int, alpha: float) -
     They start as identity. The update is scaled by alpha / rank (the authors' code: rank 128, alpha 1).
     """
     transformer.requires_grad_(False)
-    # Full names: peft matches by suffix, and a bare 'to_q' would reach modules of other rooms.
-    names = [name for name, _ in transformer.named_modules() if any(name.endswith(t) for t in TARGET_MODULES)]
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, init_lora_weights=True)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_names(transformer), init_lora_weights=True)
     transformer.add_adapter(config, adapter_name=ADAPTER)
+
+
+def target_names(transformer: ReSimTransformer3DModel) -> list[str]:
+    """The modules that are adapted, by full names: peft matches by suffix, and 'to_q' would reach other modules."""
+    return [name for name, _ in transformer.named_modules() if name.endswith(TARGET_MODULES)]
 
 
 def has_lora(transformer: ReSimTransformer3DModel) -> bool:
@@ -51,21 +56,46 @@ def without_lora(transformer: ReSimTransformer3DModel) -> ReSimTransformer3DMode
 
 
 def save_lora(transformer: ReSimTransformer3DModel, folder: Path) -> None:
-    """Write the adapter as peft does: adapter_config.json and adapter_model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    transformer.peft_config[ADAPTER].save_pretrained(folder)
+    """Write the adapter as diffusers does for CogVideoX: pytorch_lora_weights.safetensors, with r, alpha and targets.
+
+    ``transformer.load_lora_adapter(folder, use_safetensors=True)`` and a CogVideoX pipeline's ``load_lora_weights``
+    read it.
+    """
     weights = get_peft_model_state_dict(transformer, adapter_name=ADAPTER)
-    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS_FILE)
+    CogVideoXLoraLoaderMixin.save_lora_weights(
+        folder,
+        transformer_lora_layers={name: weight.contiguous() for name, weight in weights.items()},
+        transformer_lora_adapter_metadata=transformer.peft_config[ADAPTER].to_dict(),
+    )
 
 
 def load_lora(transformer: ReSimTransformer3DModel, folder: Path) -> None:
-    """Add the adapter saved in ``folder``. Raises FileNotFoundError, or ValueError when it fits another model."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise FileNotFoundError(f"{folder / WEIGHTS_FILE} does not exist: no LoRA adapter was saved there")
-    config = LoraConfig.from_pretrained(folder)
+    """Freeze the transformer and add the adapter saved in ``folder``.
+
+    Raises FileNotFoundError, or ValueError where it has the first versions' format, does not say its alpha, or fits
+    another model.
+    """
+    if (folder / OLD_WEIGHTS_FILE).is_file():
+        raise ValueError(
+            f"{folder / OLD_WEIGHTS_FILE} is from before adapters had diffusers' format: with the version that wrote "
+            "it, load the model, merge_lora(pipe.transformer) and save_pretrained to a new folder"
+        )
+    file = folder / LORA_WEIGHT_NAME_SAFE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: no LoRA adapter was saved there")
+    with safe_open(file, framework="pt") as opened:
+        names, metadata = set(opened.keys()), opened.metadata()
+    if metadata is None or LORA_ADAPTER_METADATA_KEY not in metadata:
+        raise ValueError(f"{file} has no {LORA_ADAPTER_METADATA_KEY}, so its alpha is unknown: save it with diffusers")
+    # diffusers only warns about tensors that are left over, and not at all about modules without one.
+    expected = {f"transformer.{name}.lora_{part}.weight" for name in target_names(transformer) for part in "AB"}
+    if names != expected:
+        raise ValueError(
+            f"{file} does not fit this transformer: missing {sorted(expected - names)}, left over "
+            f"{sorted(names - expected)}"
+        )
     transformer.requires_grad_(False)
-    transformer.add_adapter(config, adapter_name=ADAPTER)
-    result = set_peft_model_state_dict(transformer, load_file(folder / WEIGHTS_FILE), adapter_name=ADAPTER)
-    missing = [name for name in result.missing_keys if "lora_" in name]
-    if missing or result.unexpected_keys:
-        raise ValueError(f"the adapter in {folder} does not fit: missing {missing}, left over {result.unexpected_keys}")
+    try:
+        transformer.load_lora_adapter(folder, use_safetensors=True, adapter_name=ADAPTER)
+    except RuntimeError as error:  # tensors of other sizes
+        raise ValueError(f"{file} does not fit this transformer: {' '.join(str(error).split())}") from error

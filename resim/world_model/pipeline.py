@@ -1,4 +1,4 @@
-"""ReSimPipeline: 0.8 s of history + waypoints -> 4 s of future video, for as many rounds as there are trajectories."""
+"""ReSimPipeline: 0.9 s of history + waypoints -> 4 s of future video, for as many rounds as there are trajectories."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,6 +129,8 @@ class ReSimPipeline(DiffusionPipeline):
     ):
         """``guidance_scale`` and ``guidance_power`` are s and p of ``guidance_weight``, kept with the checkpoint."""
         super().__init__()
+        self._world_model: WorldModel | None = None
+        self._prompt_encoder: PromptEncoder | None = None
         self.register_to_config(guidance_scale=guidance_scale, guidance_power=guidance_power)
         self.register_modules(
             tokenizer=tokenizer,
@@ -170,13 +172,20 @@ class ReSimPipeline(DiffusionPipeline):
 
     @property
     def world_model(self) -> WorldModel:
-        """The module that training wraps, over this pipeline's weights."""
-        return WorldModel(self.transformer, self.trajectory_encoder)
+        """Transformer and trajectory encoder as one module; the same object until one of the two is replaced."""
+        kept, parts = self._world_model, (self.transformer, self.trajectory_encoder)
+        if kept is None or (kept.transformer, kept.trajectory_encoder) != parts:
+            kept = self._world_model = WorldModel(*parts)
+        return kept
 
     @property
     def prompt_encoder(self) -> PromptEncoder:
-        """The memoised text encoder over this pipeline's T5."""
-        return PromptEncoder(self.tokenizer, self.text_encoder, self.transformer.config.max_text_seq_length)
+        """The memoised text encoder over this pipeline's T5; the same object until what it is made of is replaced."""
+        kept = self._prompt_encoder
+        parts = (self.tokenizer, self.text_encoder, self.transformer.config.max_text_seq_length)
+        if kept is None or (kept.tokenizer, kept.text_encoder, kept.max_length) != parts:
+            kept = self._prompt_encoder = PromptEncoder(*parts)
+        return kept
 
     @torch.no_grad()
     def __call__(
@@ -262,7 +271,7 @@ class ReSimPipeline(DiffusionPipeline):
         }
         if guidance_scale > 0:  # second half of the batch: no text, no trajectory
             inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
-            inputs["prompt_embeds_BLD"][batch:] = self.prompt_encoder([""] * batch)
+            inputs["prompt_embeds_BLD"][batch:] = self.prompt_encoder([""] * batch).to(device)
             inputs["has_waypoints_B"][batch:] = False
 
         shape = (batch, NUM_LATENTS - NUM_CONTEXT_LATENTS, *context.shape[2:])
@@ -295,7 +304,7 @@ class ReSimPipeline(DiffusionPipeline):
             prompts = [prompt_for(command_of(path)) for path in waypoints]
         if len(prompts) != batch:
             raise ValueError(f"prompt: {len(prompts)} given for a batch of {batch}")
-        return self.prompt_encoder(prompts)
+        return self.prompt_encoder(prompts).to(self._execution_device)
 
     def _check_history(self, history: np.ndarray | torch.Tensor) -> torch.Tensor:
         history = torch.as_tensor(history)

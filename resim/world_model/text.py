@@ -8,25 +8,31 @@ from resim.datatypes.clip import COMMAND_SENTENCES, SCENE_PROMPT
 
 
 class PromptEncoder:
-    """Memoised frozen text encoder: driving prompts are few, so each is encoded once per run."""
+    """Memoised frozen text encoder: driving prompts are few, so each is encoded once per run and precision."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text_encoder: T5EncoderModel, max_length: int):
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self.max_length = max_length
-        self._memory: dict[str, torch.Tensor] = {}
+        self._memory: dict[tuple[str, torch.dtype], torch.Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, prompts: tuple[str, ...] | list[str]) -> torch.Tensor:
-        """Text tokens (B, max_length, text_embed_dim). Raises ValueError for a prompt that would be cut off."""
-        for prompt in set(prompts) - self._memory.keys():
+        """Text tokens (B, max_length, text_embed_dim) where the text encoder is, in its precision.
+
+        Raises ValueError for a prompt that would be cut off.
+        """
+        dtype, device = self.text_encoder.dtype, self.text_encoder.device
+        for prompt in set(prompts):
+            if (prompt, dtype) in self._memory:
+                continue
             ids = self.tokenizer(prompt).input_ids
             if len(ids) > self.max_length:
                 raise ValueError(f"prompt has {len(ids)} tokens, at most {self.max_length} fit: {prompt!r}")
             # Padding is attended to, as in CogVideoX: the transformer was trained on padded text.
             padded = self.tokenizer(prompt, padding="max_length", max_length=self.max_length, return_tensors="pt")
-            self._memory[prompt] = self.text_encoder(padded.input_ids.to(self.text_encoder.device))[0][0]
-        return torch.stack([self._memory[prompt] for prompt in prompts])
+            self._memory[prompt, dtype] = self.text_encoder(padded.input_ids.to(device))[0][0]
+        return torch.stack([self._memory[prompt, dtype].to(device) for prompt in prompts])
 
 
 def small_text_encoder(width: int, max_length: int, seed: int) -> tuple[PreTrainedTokenizerFast, T5EncoderModel]:
