@@ -82,6 +82,7 @@ def fit(
 
     Args:
         model: its config says what network it is.
+        config: the run.
         data: a map over the position n in the run, without end, whose item is a pure function of n.
         collate: items to a batch.
         loss: of a batch, a scalar; all its draws come from the generator. It moves the batch to the model's device.
@@ -94,8 +95,7 @@ def fit(
     """
     require_one_process()
     inputs = [*inputs, *([] if config.init_from is None else [config.init_from])]
-    model_folder = config.output_dir / MODEL_FOLDER
-    require_free(model_folder, kind="model", inputs=inputs, overwrite=True)  # not only when all is trained
+    require_free(config.output_dir / MODEL_FOLDER, kind="model", inputs=inputs, overwrite=True)  # before it trains
     if config.init_from is not None:
         load_trained(model, config.init_from)
     settings = what_weights_depend_on(model, config, data_settings)
@@ -122,7 +122,7 @@ def fit(
             found = measure(model, evaluate)
             write_row(accelerator, config.output_dir, done, {"loss": value.item(), **found})
             save_state(config.output_dir, state, settings, done)
-    with new_folder(model_folder, kind="model", inputs=inputs, overwrite=True) as folder:
+    with new_folder(config.output_dir / MODEL_FOLDER, kind="model", inputs=inputs, overwrite=True) as folder:
         accelerator.unwrap_model(model).save_pretrained(folder)
     accelerator.end_training()
     return found
