@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
-from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +22,7 @@ from resim.training.presets.starts import STARTS, Parts
 from resim.training.steps import choose_trainable
 from resim.world_model.diffusion import NUM_LATENTS
 from resim.world_model.latents import spatial_factor
-from resim.world_model.lora import add_lora
+from resim.world_model.lora import adapter_settings, add_lora
 from resim.world_model.model import WorldModel, full_size_encoder
 from resim.world_model.pipeline import LORA_FOLDER
 from resim.world_model.trajectory_encoder import NUM_TRAJECTORY_TOKENS, TrajectoryEncoder
@@ -151,8 +150,8 @@ def parts_in(folder: Path) -> Parts:
         else full_size_encoder(transformer)  # as training makes it for CogVideoX
     )
     if (folder / LORA_FOLDER).is_dir():
-        adapter = LoraConfig.from_pretrained(folder / LORA_FOLDER)
-        add_lora(transformer, rank=adapter.r, alpha=adapter.lora_alpha)
+        rank, alpha = adapter_settings(folder / LORA_FOLDER)
+        add_lora(transformer, rank=rank, alpha=alpha)
     return WorldModel(transformer, encoder), empty_part(AutoencoderKLCogVideoX, folder / "vae")
 
 

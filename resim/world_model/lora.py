@@ -1,5 +1,6 @@
 """LoRA on the attention of the transformer (stage 2), through peft, in diffusers' file of a CogVideoX LoRA."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -69,6 +70,22 @@ def save_lora(transformer: ReSimTransformer3DModel, folder: Path) -> None:
     )
 
 
+def adapter_settings(folder: Path) -> tuple[int, float]:
+    """Rank and alpha of the adapter saved in ``folder``.
+
+    Raises FileNotFoundError without one, ValueError where it does not say them.
+    """
+    file = folder / LORA_WEIGHT_NAME_SAFE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: no LoRA adapter was saved there")
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    if metadata is None or LORA_ADAPTER_METADATA_KEY not in metadata:
+        raise ValueError(f"{file} has no {LORA_ADAPTER_METADATA_KEY}, so its alpha is unknown: save it with diffusers")
+    settings = json.loads(metadata[LORA_ADAPTER_METADATA_KEY])
+    return settings["transformer.r"], settings["transformer.lora_alpha"]
+
+
 def load_lora(transformer: ReSimTransformer3DModel, folder: Path) -> None:
     """Freeze the transformer and add the adapter saved in ``folder``.
 
@@ -81,12 +98,9 @@ def load_lora(transformer: ReSimTransformer3DModel, folder: Path) -> None:
             "it, load the model, merge_lora(pipe.transformer) and save_pretrained to a new folder"
         )
     file = folder / LORA_WEIGHT_NAME_SAFE
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: no LoRA adapter was saved there")
+    adapter_settings(folder)  # raises where it does not say its alpha
     with safe_open(file, framework="pt") as opened:
-        names, metadata = set(opened.keys()), opened.metadata()
-    if metadata is None or LORA_ADAPTER_METADATA_KEY not in metadata:
-        raise ValueError(f"{file} has no {LORA_ADAPTER_METADATA_KEY}, so its alpha is unknown: save it with diffusers")
+        names = set(opened.keys())
     # diffusers only warns about tensors that are left over, and not at all about modules without one.
     expected = {f"transformer.{name}.lora_{part}.weight" for name in target_names(transformer) for part in "AB"}
     if names != expected:
