@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from resim.data.store import StoreWriter
 from resim.datatypes.geometry import simulation_camera
+from resim.datatypes.scene import Look
 from resim.datatypes.seeds import seeds_from
 from resim.entry_point import run
 from resim.simulation.drivers import DRIVERS, POLICIES, Driver
@@ -45,6 +46,8 @@ class SimulateArgs:
     drivers_per_scene: int = 1
     # The world of the tiny model: slow, by day, on slabs, without buildings and trees.
     simple: bool = False
+    # Weather and time of day of every scene; drawn for each one without it.
+    look: Literal["day", "dusk", "rain", "slabs", "night"] | None = None
     # Leave the waypoints, the command and the infractions out: video as a dash camera gives it.
     without_waypoints: bool = False
     # Name of the source in the store.
@@ -68,7 +71,8 @@ def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([scene_seed, DRIVER_STREAM])
     names = list(dict.fromkeys(rng.permutation(args.drivers).tolist()))[: args.drivers_per_scene]
-    scene = generate_scene(scene_seed, simple=args.simple)
+    look = None if args.look is None else Look[args.look.upper()]
+    scene = generate_scene(scene_seed, simple=args.simple, look=look)
     camera = simulation_camera(args.height, args.width)
     simulation, painter = Simulation(scene), Painter(scene, camera)
     clips = []

@@ -37,13 +37,15 @@ class LightState(IntEnum):
 class Look(IntEnum):
     """Weather, time of day and road surface, for the painter only.
 
-    SLABS is day on concrete slabs, light and dark in turn: there speed shows where nothing else passes by.
+    SLABS is day on concrete slabs, light and dark in turn: there speed shows where nothing else passes by. NIGHT is the
+    same by headlight; no recipe trains on it, so that the demo has something to learn.
     """
 
     DAY = 0
     DUSK = 1
     RAIN = 2
     SLABS = 3
+    NIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

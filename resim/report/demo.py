@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -12,8 +13,10 @@ import psutil
 import torch
 
 from resim.data.store import ClipStore
+from resim.data.video import Frames, write_video
 from resim.datatypes.clip import NUM_HISTORY_FRAMES
-from resim.report.overlay import enlarge
+from resim.metrics.pixels import difference_grey_levels
+from resim.report.overlay import enlarge, side_by_side
 from resim.report.page import Report, line_plot
 from resim.runtime.machine import as_text, machine
 from resim.world_model.latents import decode_latents, encode_frames
@@ -87,6 +90,18 @@ def report_training(report: Report, stages: Sequence[Stage]) -> None:
     report.table([stage.row for stage in stages])
     curves = {str(stage.row["name"]): stage.curve for stage in stages}
     report.plot(line_plot(curves, "step", "loss"), "Training loss of single steps, which differ in timestep and clip.")
+
+
+def report_before_and_after(
+    report: Report, folder: Path, name: str, truth: Frames, before: Frames, after: Frames
+) -> dict[str, object]:
+    """A video of the truth beside the futures (49, H, W, 3) of two models; how far they are from it, in grey levels."""
+    (folder / "videos").mkdir(exist_ok=True)
+    video = folder / "videos" / f"{name}_learnt.mp4"
+    write_video(video, side_by_side([("simulator", truth), ("before training", before), ("after it", after)]))
+    far = [float(difference_grey_levels(future, truth)[NUM_HISTORY_FRAMES:].mean()) for future in (before, after)]
+    report.video(video, f"{name}: {far[0]:.1f} grey levels from the simulator's video before, {far[1]:.1f} after")
+    return {"clip": name, "difference_before_grey_levels": far[0], "difference_after_grey_levels": far[1]}
 
 
 def report_vae(report: Report, pipe: ReSimPipeline, store: ClipStore, num_clips: int) -> float:

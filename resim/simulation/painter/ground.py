@@ -76,7 +76,7 @@ def width_of(lane: Lane) -> float:
 
 def lay_road_paint(scene: Scene) -> RoadPaint:
     """Surfaces, wear and markings of ``scene`` in world coordinates. Raises ValueError for an unknown style of line."""
-    road, slabs = scene.road, scene.scenery is not None and scene.scenery.look == Look.SLABS
+    road, slabs = scene.road, scene.scenery is not None and scene.scenery.look in (Look.SLABS, Look.NIGHT)
     tracks, patches, shades, seams = _wear(scene.scene_id, road, slabs)
     white, yellow = _lines(road)
     none = np.zeros((0, 2, 2))

@@ -78,6 +78,12 @@ PALETTES: dict[Look, Palette] = {
 }  # fmt: skip
 
 PALETTES[Look.SLABS] = PALETTES[Look.DAY]
+PALETTES[Look.NIGHT] = Palette(
+    sky_top=(8, 12, 30), sky_low=(22, 28, 52), cloud=(30, 34, 52), cloud_cover=0.3,
+    skyline=(14, 16, 26), haze=(16, 19, 34), haze_length_m=70.0, ambient=0.22, sun=0.0, shadow=0.6,
+    headlights=0.75, road=(112, 112, 118), verge=(84, 104, 70), sidewalk=(160, 156, 156), kerb=(200, 200, 200),
+    window=(40, 48, 66), lit_windows=0.5,
+)  # fmt: skip
 
 
 def unit_hash(*names: object) -> float:
