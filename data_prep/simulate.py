@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from resim.data.store import StoreWriter
 from resim.datatypes.geometry import simulation_camera
-from resim.datatypes.scene import Look
+from resim.datatypes.scene import Look, Scene
 from resim.datatypes.seeds import seeds_from
 from resim.entry_point import run
 from resim.simulation.drivers import DRIVERS, POLICIES, Driver
@@ -50,6 +50,8 @@ class SimulateArgs:
     look: Literal["day", "dusk", "rain", "slabs", "night"] | None = None
     # Leave the waypoints, the command and the infractions out: video as a dash camera gives it.
     without_waypoints: bool = False
+    # Keep every scene beside its clips, 50 kB each, to drive and paint it again.
+    with_scenes: bool = False
     # Name of the source in the store.
     source: str = "simulation"
     # Processes that simulate and paint.
@@ -66,8 +68,8 @@ class PaintedClip:
     fields: dict[str, Any]
 
 
-def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
-    """The clips of one scene: a pure function of the seed and the flags."""
+def simulate_scene(scene_seed: int, args: SimulateArgs) -> tuple[Scene, list[PaintedClip]]:
+    """A scene and its clips: a pure function of the seed and the flags."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng([scene_seed, DRIVER_STREAM])
     names = list(dict.fromkeys(rng.permutation(args.drivers).tolist()))[: args.drivers_per_scene]
@@ -88,7 +90,7 @@ def simulate_scene(scene_seed: int, args: SimulateArgs) -> list[PaintedClip]:
                 "infractions": result.infractions,
             }
         clips.append(PaintedClip(painter.paint_log(result.scene), fields | {"camera": camera}))
-    return clips
+    return scene, clips
 
 
 @contextmanager
@@ -125,7 +127,9 @@ def simulate(args: Annotated[SimulateArgs, tyro.conf.arg(name="")]) -> None:
         tqdm(total=args.num_clips, desc=f"simulate {args.output_dir.name}", unit="clip") as progress,
         ordered_map(args.num_workers) as over,
     ):
-        for clips in over(partial(simulate_scene, args=args), scenes):
+        for scene, clips in over(partial(simulate_scene, args=args), scenes):
+            if args.with_scenes:
+                writer.add_scene(scene)
             for clip in clips[: args.num_clips - progress.n]:
                 writer.add(clip.frames_THWC, **clip.fields)
                 progress.update()

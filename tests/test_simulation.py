@@ -259,8 +259,21 @@ def test_data_prep_simulate_writes_a_store(tmp_path):
     frames = [store.read_frames(i, 32, 56) for i in (0, 1)]
     assert np.abs(frames[0][:9].astype(int) - frames[1][:9]).mean() < 2.5  # one history, but for the video's coding
     assert np.abs(frames[0][40:].astype(int) - frames[1][40:]).mean() > 3.0
+    with pytest.raises(FileNotFoundError, match="was not kept with its clips"):
+        store.read_scene(0)
     again = subprocess.run([*command, str(tmp_path / "store")], capture_output=True, text=True)
     assert again.returncode == 1 and "exists already" in again.stderr.strip().splitlines()[-1]
+    kept = [*command[:-1], "--with_scenes", "--look", "night", "--output_dir", str(tmp_path / "kept")]
+    subprocess.run(kept, check=True, capture_output=True)
+    store = ClipStore(tmp_path / "kept")
+    store.verify()
+    assert len(store.scenes) == 2 and store.read_scene(0).scenery.look == Look.NIGHT
+    again = drive(store.read_scene(2), store.clips[2].driver, seed=8)
+    np.testing.assert_array_equal(again.waypoints, store.clips[2].waypoints)
+    assert again.infractions == store.clips[2].infractions
+    (tmp_path / "kept" / "scenes" / f"{store.clips[2].scene_id}.scene.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match="its sha256 differs from the index"):
+        store.verify()
     typo = subprocess.run(
         [*command[:-1], "--output_dir", str(tmp_path / "x"), "--drivers", "expret"], capture_output=True
     )

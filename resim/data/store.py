@@ -2,7 +2,7 @@
 
 ``index.parquet`` has one row per clip (the fields of ``clip.Clip``) and, in its metadata, the schema version, the frame
 size and every shard's size and sha256. ``shards/*.mp4`` hold the clips one after another at 10 Hz, each from a keyframe
-on. ``latents/`` is optional, see ``data.latents``.
+on. ``scenes/`` (see ``data.scenes``) and ``latents/`` (see ``data.latents``) are optional.
 """
 
 import json
@@ -21,13 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from resim.data.checks import validate_waypoints
 from resim.data.files import new_folder, require_inside, require_plain_name, sha256_of
+from resim.data.scenes import SUFFIX, read_scene, write_scene
 from resim.data.video import Frames, VideoWriter, open_video, read_clip, resize_and_crop
 from resim.datatypes.clip import FPS, NUM_FRAMES, NUM_HISTORY_FRAMES, NUM_WAYPOINTS, Clip, Infractions, command_of
 from resim.datatypes.geometry import Camera
+from resim.datatypes.scene import Scene
 
 SCHEMA_VERSION = 1
 CLIPS_PER_SHARD = 32  # opening a shard costs time for each frame that it holds
 INDEX_NAME = "index.parquet"
+SCENES_FOLDER = "scenes"
 META_KEY = b"resim_store"
 PLAIN_NAMES = ("clip_id", "scene_id", "source")  # caches and videos are named after them
 POSE_SHAPES = {
@@ -130,6 +133,19 @@ class StoreWriter:
         self._rows.append(row)
         self._ids.add(clip_id)
 
+    def add_scene(self, scene: Scene) -> None:
+        """Keep the scene that clips of this ``scene_id`` were made of, so that they can be driven and seen again.
+
+        Raises ValueError for a repeated id or one that is no plain name.
+        """
+        require_plain_name(scene.scene_id, what=f"{self.path}: scene_id")
+        folder = self._partial / SCENES_FOLDER
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{scene.scene_id}{SUFFIX}"
+        if file.exists():
+            raise ValueError(f"{self.path}: scene {scene.scene_id} was added already; ids must differ")
+        write_scene(file, scene)
+
     def add_copy(self, clip: Clip, frames: Iterable[Frames]) -> None:
         """Append what another store knows about ``clip``, with these 49 ``frames`` of it."""
         self.add(
@@ -183,11 +199,13 @@ class StoreWriter:
             f"shards/{file.name}": {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
             for file in sorted((self._partial / "shards").iterdir())
         }
+        scenes = self._partial / SCENES_FOLDER
         meta = {
             "schema_version": SCHEMA_VERSION,
             "height_px": self.height_px,
             "width_px": self.width_px,
             "shards": shards,
+            "scenes": {file.name: sha256_of(file) for file in sorted(scenes.glob("*"))},
         }
         schema = INDEX_SCHEMA.with_metadata({META_KEY: json.dumps(meta).encode()})
         pq.write_table(pa.Table.from_pylist(self._rows, schema=schema), self._partial / INDEX_NAME)
@@ -227,6 +245,7 @@ class ClipStore:
             )
         self.height_px, self.width_px = int(meta["height_px"]), int(meta["width_px"])
         self.shards: dict[str, dict[str, Any]] = meta["shards"]
+        self.scenes: dict[str, str] = meta.get("scenes", {})  # stores of 0.1.0 know no scenes
         self.fingerprint = sha256_of(index_file)
         rows = table.to_pylist()
         self._require_safe_names(rows)
@@ -262,9 +281,20 @@ class ClipStore:
         clip = self.clips[index]
         return resize_and_crop(read_clip(self.path / clip.video, clip.start_s), height_px, width_px)
 
+    def read_scene(self, index: int) -> Scene:
+        """The scene that clip ``index`` was made of. Raises FileNotFoundError where the store does not keep it."""
+        name = f"{self.clips[index].scene_id}{SUFFIX}"
+        if name not in self.scenes:
+            raise FileNotFoundError(f"{self.path}: scene {self.clips[index].scene_id} was not kept with its clips")
+        return read_scene(self.path / SCENES_FOLDER / name)
+
     def problems(self) -> list[str]:
-        """One line for each shard whose sha256 differs from the index, or that does not decode to all its frames."""
+        """One line for each shard or scene whose sha256 differs from the index, or shard that does not decode whole."""
         found = []
+        for name, sha256 in self.scenes.items():
+            file = self.path / SCENES_FOLDER / name
+            if not file.is_file() or sha256_of(file) != sha256:
+                found.append(f"{file}: missing, or its sha256 differs from the index; copy or make the store again")
         for name, shard in self.shards.items():
             file = self.path / name
             if sha256_of(file) != shard["sha256"]:
