@@ -1,5 +1,7 @@
 """Frames of reference against scipy's rotations and rigid transforms, the camera against closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -123,3 +125,19 @@ def test_commands_follow_the_heading():
     left[-1, 2], right[-1, 2] = 0.5, -0.5
     assert [command_of(path) for path in (left, straight, right)] == ["left", "forward", "right"]
     assert prompt_for(None) == SCENE_PROMPT and prompt_for("left") == SCENE_PROMPT + " Turning left."
+
+
+@given(st.tuples(st.floats(-3, 3), st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)), st.integers(0, 2**31))
+def test_a_turned_and_rolled_camera_projects_as_scipy_rotates(angles, seed):
+    camera = replace(
+        simulation_camera(256, 448), yaw_rad=angles[0], pitch_rad=angles[1], roll_rad=angles[2], x_m=1.2, y_m=-0.4
+    )
+    # Body frame: turns about z, then about the y that has turned with it, then about the x.
+    body_from_camera = Rotation.from_euler("ZYX", angles)
+    points = np.random.default_rng(seed).uniform(-30, 30, (20, 3))
+    seen = body_from_camera.inv().apply(points - [camera.x_m, camera.y_m, camera.z_m])
+    pixels, depth_m = camera.project(points)
+    np.testing.assert_allclose(depth_m, seen[:, 0], atol=1e-9)
+    far = np.abs(seen[:, 0]) > 0.1
+    np.testing.assert_allclose(pixels[far, 0], camera.cx_px - camera.fx_px * seen[far, 1] / seen[far, 0], rtol=1e-6)
+    np.testing.assert_allclose(pixels[far, 1], camera.cy_px - camera.fy_px * seen[far, 2] / seen[far, 0], rtol=1e-6)
