@@ -106,11 +106,15 @@ class Camera:
         Pixels are meaningful only where depth > 0; callers clip against their near plane first.
         """
         d = np.asarray(points_m) - np.array([self.x_m, self.y_m, self.z_m])
-        depth_m, left_m, up_m = np.moveaxis(d @ self.camera_from_body().T, -1, 0)
-        safe_m = np.where(np.abs(depth_m) < 1e-9, 1e-9, depth_m)
-        u = self.cx_px - self.fx_px * left_m / safe_m
-        v = self.cy_px - self.fy_px * up_m / safe_m
-        return np.stack([u, v], axis=-1), depth_m
+        seen_m = d @ self.camera_from_body().T
+        depth_m = seen_m[..., 0]
+        return self.pixels(np.where(np.abs(depth_m) < 1e-9, 1e-9, depth_m), seen_m[..., 1], seen_m[..., 2]), depth_m
+
+    def pixels(self, depth_m: FloatArray, left_m: FloatArray, up_m: FloatArray) -> FloatArray:
+        """Pixels (..., 2) of places given in the camera's own axes; their depth (...) is not 0."""
+        u = self.cx_px - self.fx_px * left_m / depth_m
+        v = self.cy_px - self.fy_px * up_m / depth_m
+        return np.stack([u, v], axis=-1)
 
     def resized_and_cropped(self, height_px: int, width_px: int) -> "Camera":
         """The camera after the aspect-preserving resize and centre crop to (height_px, width_px) that images get."""

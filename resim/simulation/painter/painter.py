@@ -238,10 +238,8 @@ def _in_camera(
 
 def _fixed_point(points: FloatArray, camera: Camera) -> NDArray[np.int32]:
     """Camera points (..., 3) -> OpenCV's fixed-point pixel coordinates (..., 2)."""
-    depth_m = np.maximum(points[..., 0], NEAR_M)
-    u = camera.cx_px - camera.fx_px * points[..., 1] / depth_m
-    v = camera.cy_px - camera.fy_px * points[..., 2] / depth_m
-    pixels = np.clip(np.stack([u, v], -1) - 0.5, -16000, 16000)
+    pixels = camera.pixels(np.maximum(points[..., 0], NEAR_M), points[..., 1], points[..., 2])
+    pixels = np.clip(pixels - 0.5, -16000, 16000)
     return np.round(pixels * (1 << SHIFT)).astype(np.int32)
 
 
