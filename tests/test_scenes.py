@@ -240,6 +240,14 @@ def test_a_policy_that_plans_anew_every_half_second(kind):
     assert done.infractions.score > 0.9 and not done.infractions.off_road
 
 
+def test_one_driver_may_drive_again_and_elsewhere():
+    made = [generate_scene(seed, kind="curve") for seed in (2, 3)]
+    driver = Driver("random", seed=1)
+    for scene in (made[0], made[0], made[1]):
+        again = Simulation(scene).drive(driver, "random")
+        np.testing.assert_array_equal(again.rounds_R83, drive(scene, "random", seed=1).rounds_R83)
+
+
 def test_the_wheel_of_a_log_without_steering_is_read_off_its_turn():
     made = generate_scene(2, kind="curve")
     known, read = Simulation(made), Simulation(replace(made, ego_steer_rad=None))

@@ -123,7 +123,7 @@ def _policy_plan(policy: str, road: RoadMap, route: Path, along_m: float, rng: n
 
 
 class Driver:
-    """One of DRIVERS or POLICIES. Its plan is drawn from (seed, name, scene) when it is first asked, and holds."""
+    """One of DRIVERS or POLICIES. Its plan is drawn from (seed, name, scene) when a drive first asks it, and holds."""
 
     decision_s = 0.0
     cameras: Mapping[str, Camera] = {}
@@ -133,14 +133,15 @@ class Driver:
             raise ValueError(f"unknown driver {name!r}; choose one of {', '.join(DRIVERS + POLICIES)}")
         self.name, self.seed = name, seed
         self.plan: Plan | None = None
-        self.began = 0  # the step at which the plan was drawn
+        self.scene_id, self.began = "", 0  # where and at which step the plan was drawn
 
     def act(self, observation: Observation) -> Control:
         """What the plan wants now."""
         o = observation
-        if self.plan is None:
+        if self.plan is None or o.scene_id != self.scene_id or o.step < self.began:  # another drive
             rng = np.random.default_rng([self.seed, *self.name.encode(), *o.scene_id.encode()])
-            self.plan, self.began = draw_plan(self.name, o.road, o.route, o.along_m, rng), o.step
+            self.plan = draw_plan(self.name, o.road, o.route, o.along_m, rng)
+            self.scene_id, self.began = o.scene_id, o.step
         return carry_out(self.plan, observation, (o.step - self.began) * o.dt_s)
 
 
