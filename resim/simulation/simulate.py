@@ -85,6 +85,7 @@ class Simulation:
         self.route = ego_route(scene)
         self.traffic = Traffic(scene, mode=mode, step=self.first_step)
         self._still_corners = still_corners(scene.scenery)
+        self._still_middle_m = self._still_corners.mean(axis=1)
         self._still_radius_m = np.linalg.norm(self._still_corners[:, 0] - self._still_corners[:, 2], axis=-1) / 2
         kinds = [scene.road.stops[i].kind for i in self.route.stop_index]
         self._signs = np.flatnonzero([kind == StopKind.STOP for kind in kinds])
@@ -164,26 +165,30 @@ class Simulation:
     def _touch(self) -> None:
         """Find the first contact; it stops the ego and whatever it ran into for good."""
         pose = center_poses(self.state[:3], self.vehicle)
-        ego = box_corners(pose, self.vehicle.length_m, self.vehicle.width_m)
         poses, size_m = self.boxes.poses, self.boxes.size_m
         near = np.flatnonzero((np.abs(poses[:, :2] - pose[:2]).max(axis=1) < self._reach_m) & self.boxes.valid)
-        if len(near):
-            apart_m = np.abs(self.traffic.z_m(near, poses[near, :2]) - self.ego_z_m())
-            near = near[~(apart_m > LEVEL_M)]  # an unknown height is on any level
+        still = self._still_corners[self._still_near(pose)]
+        if not len(near) and not len(still):
+            return
+        apart_m = np.abs(self.traffic.z_m(near, poses[near, :2]) - self.ego_z_m())
+        near = near[~(apart_m > LEVEL_M)]  # an unknown height is on any level
+        ego = box_corners(pose, self.vehicle.length_m, self.vehicle.width_m)
         hit = near[boxes_overlap(ego, box_corners(poses[near], size_m[near, 0], size_m[near, 1]))]
         if len(hit):
             index = int(hit[0])
             self.contact = Contact(kind=_CONTACT_KINDS[TrackKind(self.boxes.kind[index])], track_index=index)
             self.traffic.stop(index)
             self.boxes = self.traffic.boxes()
-        elif np.any(boxes_overlap(ego, self._still_corners[self._still_near(pose)])):
+        elif len(still) and np.any(boxes_overlap(ego, still)):
             self.contact = Contact(kind="static", track_index=None)
         if self.contact is not None:
             self.state = np.r_[self.state[:3], 0.0, self.state[4]]
 
     def _still_near(self, pose: FloatArray) -> NDArray[np.bool_]:
         """Which still things may be touched from here."""
-        apart_m = np.linalg.norm(self._still_corners.mean(axis=1) - pose[:2], axis=-1)
+        if not len(self._still_corners):
+            return np.zeros(0, dtype=bool)
+        apart_m = np.linalg.norm(self._still_middle_m - pose[:2], axis=-1)
         return apart_m < self._still_radius_m + np.hypot(self.vehicle.length_m, self.vehicle.width_m) / 2
 
     def drive(self, policy: Policy, name: str) -> Drive:
