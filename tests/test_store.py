@@ -145,7 +145,7 @@ def test_other_schema_version_is_refused(tmp_path):
         ClipStore(tmp_path)
 
 
-BAD_NAMES = ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "a\0b", "a\nb"]
+BAD_NAMES = ["", ".", "..", "../x", "/srv/x", "a/b", "a\\b", "a\0b", "a\nb"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

@@ -197,7 +197,7 @@ def test_features_of_another_eye_are_refused(tmp_path):
         FeatureCache(tmp_path, model)
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", "a\0b"])
+@pytest.mark.parametrize("name", ["../x", "/srv/x", "a/b", "", "a\0b"])
 def test_features_stay_in_their_folder(tmp_path, name):
     cache = FeatureCache(tmp_path / "features", small_model())
     with pytest.raises(ValueError, match="features: clip_id is .*: give a plain name"):
