@@ -31,8 +31,8 @@ from resim.report.gates import report_gates
 from resim.report.page import Report, bar_plot, write_json
 from resim.report.ranking import ranking_figure
 from resim.runtime.machine import machine
-from resim.simulation.drivers import DRIVERS, Driver
-from resim.simulation.generator.generate import generate_scene
+from resim.simulation.drivers import DRIVERS, POLICIES, Driver
+from resim.simulation.generator.generate import MAPS, generate_scene
 from resim.simulation.painter.painter import paint_clip
 from resim.simulation.simulate import Simulation
 from resim.world_model.pipeline import ReSimPipeline
@@ -166,6 +166,11 @@ def demo(args: Annotated[DemoArgs, tyro.conf.arg(name="")]) -> None:
     """Write report.html and report.json."""
     if args.num_seeds < 2:
         raise ValueError("--num_seeds starts at 2: one future says nothing about the uncertainty of its reward")
+    if args.held_out_clips < NUM_LEARNT_CLIPS:
+        raise ValueError(f"--held_out_clips starts at {NUM_LEARNT_CLIPS}: so many futures are shown before and after")
+    for flag, given, known in (("drivers", args.drivers, (*DRIVERS, *POLICIES)), ("scenes", args.scenes, tuple(MAPS))):
+        if unknown := sorted(set(given) - set(known)):
+            raise ValueError(f"--{flag} {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
     report = Report("ReSim demo")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with (

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resim.data.scenes import read_scene, write_scene
-from resim.datatypes.geometry import to_frame
+from resim.datatypes.geometry import simulation_camera, to_frame
 from resim.datatypes.road_map import Lane, RoadMap, StopKind, StopLine, Surface, SurfaceKind
 from resim.datatypes.scene import Intent, LightState, Scene, Track, TrackKind, center_poses
 from resim.datatypes.vehicle import CAR
 from resim.simulation.drivers import DRIVERS, Driver
 from resim.simulation.generator.generate import generate_scene
-from resim.simulation.paths import path_along
+from resim.simulation.painter.painter import paint_clip
+from resim.simulation.paths import path_along, path_of_track
 from resim.simulation.policies import LogReplay, RouteFollower
-from resim.simulation.simulate import Simulation, drive
+from resim.simulation.simulate import Simulation, drive, record
 
 TRUCK = replace(
     CAR, length_m=10.0, width_m=2.5, height_m=3.5, wheelbase_m=6.0, rear_axle_to_center_m=3.0, max_accel_mps2=1.5,
@@ -248,6 +249,78 @@ def test_one_driver_may_drive_again_and_elsewhere():
         np.testing.assert_array_equal(again.rounds_R83, drive(scene, "random", seed=1).rounds_R83)
 
 
+def test_a_driver_who_takes_over_later_draws_his_plan_then():
+    made = generate_scene(2, kind="curve")
+    used, fresh = Driver("random", seed=1), Driver("random", seed=1)
+    Simulation(made).drive(used, "random")
+    ends = [record(Simulation(made, step=20), driver, 20).executed[-1] for driver in (used, fresh)]
+    np.testing.assert_array_equal(*ends)
+
+
+def unknown(track, missing):
+    """The track with nothing known at the steps that ``missing`` (T,) marks: NaN, as importers leave it."""
+    holes = np.where(missing[:, None], np.nan, 1.0)
+    return replace(track, poses=track.poses * holes, velocity_mps=track.velocity_mps * holes, valid=~missing)
+
+
+def test_what_a_log_does_not_know_is_neither_driven_nor_painted_nor_judged():
+    made = as_recorded(generate_scene(21, kind="straight"))
+    late, steps = np.arange(made.num_steps) < 3, np.arange(made.num_steps)
+    others = tuple(unknown(track, late) for track in made.others())
+    camera = simulation_camera(64, 112)
+    seen, known = (paint_clip(log, camera).astype(int) for log in (replace(made, tracks=(*others, made.ego)), made))
+    assert np.abs(seen - known)[3:].max() <= 20 < np.abs(seen - known)[:3].max()  # walkers are in another stride
+    gone = replace(made, tracks=(*made.others(), unknown(made.ego, steps > 45)))
+    whole, cut = (drive(log, "hard_brake").infractions for log in (made, gone))
+    assert whole.too_slow and cut.too_slow and 0.0 < cut.progress - whole.progress < 0.1
+    assert np.isfinite(Simulation(gone).drive(LogReplay(gone), "log").executed_waypoints).all()
+    begins = replace(made, tracks=(*made.others(), unknown(made.ego, steps < made.now_step)))
+    done = drive(begins, "expert")
+    assert np.isfinite(done.rounds_R83).all() and np.isnan(done.history_poses[:-1]).all()
+
+
+def test_a_replayed_drive_can_be_driven_again_with_reacting_traffic():
+    replayed = Simulation(generate_scene(21), mode="replay").drive(Driver("expert"), "expert").scene
+    assert np.isfinite(drive(replayed, "expert").rounds_R83).all()
+
+
+@pytest.mark.parametrize("points", [2, 300])
+def test_who_stands_in_a_lane_is_seen_however_few_points_it_has(points):
+    made = straight(standing(1, 60.0, steps=200), lights=False, steps=200)
+    lane = replace(made.road.lanes[0], centerline_m=np.linspace([-50.0, 0.0], [600.0, 0.0], points))
+    done = drive(replace(made, road=replace(made.road, lanes=(lane,))), "expert")
+    assert not done.infractions.collision and done.scene.ego.poses[-1, 0] < 56.0
+
+
+def test_a_creeping_car_is_not_parked_and_a_route_at_the_border_looks_ahead():
+    road = RoadMap(lanes=())
+    creeping = standing(1, 0.0, steps=90)
+    creeping = replace(creeping, poses=creeping.poses + np.arange(90)[:, None] * np.array([0.045, 0.0, 0.0]))
+    path = path_of_track(road, creeping)
+    assert path is not None and path.length_m > 100.0
+    north = replace(standing(1, 0.0), poses=np.tile([0.0, 600.0, np.pi / 2], (STEPS, 1)))
+    lane = Lane(lane_id=1, centerline_m=np.array([[0.0, 590.0], [0.0, 600.0]]), width_m=3.5)
+    path = path_of_track(RoadMap(lanes=(lane,)), north, parked_m=0.0)
+    np.testing.assert_allclose(path.headings_rad, np.pi / 2)
+
+
+def test_a_stop_whose_lanes_lie_beyond_the_map_stops_nobody():
+    made = as_recorded(straight(steps=60))
+    bare = StopLine(stop_id=4, kind=StopKind.LIGHT, lane_ids=(99,))
+    road = replace(made.road, stops=(*made.road.stops, bare, replace(bare, lane_ids=())))
+    states = np.full((6, 60), LightState.RED, np.int8)
+    assert not drive(replace(made, road=road, light_states=states), "expert").infractions.red_light
+
+
+def test_a_policy_cannot_change_the_world_it_sees():
+    simulation = Simulation(generate_scene(2))
+    seen = simulation.observe()
+    with pytest.raises(ValueError, match="read-only"):
+        seen.boxes.size_m[:] = 99.0
+    seen.ego_state[:] = 0.0
+    assert simulation.intended[3] > 0.0
+
+
 def test_the_wheel_of_a_log_without_steering_is_read_off_its_turn():
     made = generate_scene(2, kind="curve")
     known, read = Simulation(made), Simulation(replace(made, ego_steer_rad=None))
@@ -263,6 +336,14 @@ def test_a_scene_whose_parts_do_not_fit_is_refused():
         replace(made, tracks=(short, *made.tracks[1:]))
     with pytest.raises(ValueError, match="now_step 49 is none of its 49 steps"):
         replace(made, now_step=49)
+    with pytest.raises(ValueError, match="ego_index -1, but"):
+        replace(made, ego_index=-1)
+    with pytest.raises(ValueError, match="ego_steer_rad has 2 rows; the ego has 49 steps"):
+        replace(made, ego_steer_rad=np.zeros(2))
+    with pytest.raises(ValueError, match="mode 'Replay': choose one of reactive, replay"):
+        Simulation(made, mode="Replay")
+    with pytest.raises(ValueError, match="has no ego at step 100"):
+        Simulation(made, step=100)
 
 
 def test_a_log_that_does_not_know_its_ego_or_ends_too_soon_is_refused():

@@ -7,6 +7,7 @@ where each array is. The version goes up whenever a field changes its meaning; a
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_scene(path: Path) -> Scene:
         with np.load(path, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
         layout = json.loads(flat.pop("layout").tobytes())
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a scene's file, or damaged: {error}; make or copy it again") from error
     if layout["version"] != SCENE_VERSION:
         raise ValueError(f"{path}: scene version {layout['version']}, this code reads {SCENE_VERSION}; make it again")

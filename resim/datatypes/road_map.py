@@ -14,7 +14,9 @@ from shapely import STRtree
 from shapely.geometry import LineString, Point
 
 from resim.datatypes.geometry import FloatArray
-from resim.datatypes.polyline import offset
+from resim.datatypes.polyline import offset, resample
+
+DENSE_M = 3.0
 
 
 class LaneKind(StrEnum):
@@ -77,6 +79,12 @@ class Lane:
     group_id: int | None = None
     in_intersection: bool = False
     priority: int = 0
+
+    @cached_property
+    def dense_m(self) -> FloatArray:
+        """The centre line with a point at least every DENSE_M metres, for what looks for the nearest one."""
+        steps_m = np.hypot(*np.diff(self.centerline_m, axis=0).T)
+        return self.centerline_m if steps_m.max() <= DENSE_M else resample(self.centerline_m, DENSE_M)
 
     @property
     def outline_m(self) -> FloatArray | None:

@@ -146,6 +146,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming what does not have a row for every step, or every stop of the map."""
+        if not 0 <= self.ego_index < len(self.tracks):
+            raise ValueError(f"scene {self.scene_id}: ego_index {self.ego_index}, but {len(self.tracks)} tracks")
         num_steps = self.num_steps
         for track in self.tracks:
             if not len(track.poses) == len(track.velocity_mps) == len(track.valid) == num_steps:
@@ -153,6 +155,11 @@ class Scene:
                     f"scene {self.scene_id}: track {track.track_id} has {len(track.poses)} poses, "
                     f"{len(track.velocity_mps)} velocities and {len(track.valid)} flags; the ego has {num_steps} steps"
                 )
+            along_m = None if track.intent is None else track.intent.along_m
+            for name, values in (("z_m", track.z_m), ("accel_mps2", track.accel_mps2), ("intent.along_m", along_m)):
+                self._require_steps(f"track {track.track_id}: {name}", values)
+        for name in ("timestamps_s", "ego_steer_rad"):
+            self._require_steps(name, getattr(self, name))
         if self.light_states.shape != (len(self.road.stops), num_steps):
             raise ValueError(
                 f"scene {self.scene_id}: light_states are {self.light_states.shape}; the map has "
@@ -160,6 +167,12 @@ class Scene:
             )
         if not 0 <= self.now_step < num_steps:
             raise ValueError(f"scene {self.scene_id}: now_step {self.now_step} is none of its {num_steps} steps")
+
+    def _require_steps(self, what: str, values: FloatArray | None) -> None:
+        if values is not None and len(values) != self.num_steps:
+            raise ValueError(
+                f"scene {self.scene_id}: {what} has {len(values)} rows; the ego has {self.num_steps} steps"
+            )
 
     @property
     def ego(self) -> Track:

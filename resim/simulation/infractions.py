@@ -82,10 +82,10 @@ def against_lane(poses: FloatArray, scene: Scene) -> NDArray[np.bool_]:
     for lane in scene.road.lanes:
         if lane.width_m is None:
             continue
-        d = poses[:, None, :2] - lane.centerline_m
+        d = poses[:, None, :2] - lane.dense_m
         square = (d**2).sum(-1)
         nearest = square.argmin(-1)
-        heading = headings_of(lane.centerline_m)[nearest]
+        heading = headings_of(lane.dense_m)[nearest]
         step = d[np.arange(len(poses)), nearest]
         side_m = np.abs(-np.sin(heading) * step[:, 0] + np.cos(heading) * step[:, 1])
         on = (side_m < lane.width_m / 2) & (square.min(-1) < lane.width_m**2)
@@ -105,7 +105,10 @@ def ran_red_light(scene: Scene, first_step: int) -> bool:
     for index, stop in enumerate(scene.road.stops):
         if stop.kind != StopKind.LIGHT:
             continue
-        place_m, heading_rad = stop_pose(scene.road, stop)
+        pose = stop_pose(scene.road, stop)
+        if pose is None:
+            continue
+        place_m, heading_rad = pose
         ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
         side = np.array([-ahead[1], ahead[0]])
         a, b = (place_m - LINE_M * side, place_m + LINE_M * side) if stop.line_m is None else stop.line_m
@@ -121,7 +124,7 @@ def ran_red_light(scene: Scene, first_step: int) -> bool:
 def judge(scene: Scene, *, first_step: int, contact: Contact | None, reference_m: float) -> Infractions:
     """Infractions of the ego's executed drive from ``first_step`` (t = 0) on.
 
-    ``reference_m`` is how far the expert drives in the same scenario and time: progress is measured against it, and
+    ``reference_m`` is how far the log's ego drives in the same time: progress is measured against it, and
     less than half of it without a collision is too slow. A reference under 1 m (waiting) counts as full progress.
     """
     poses = scene.ego.poses[first_step:]

@@ -78,7 +78,10 @@ def path_of_track(road: RoadMap, track: Track, *, parked_m: float = PARKED_M) ->
     It wants the lanes' limit, or its own highest speed where that is more.
     """
     poses = track.poses[track.valid]
-    moves = np.r_[True, np.hypot(*np.diff(poses[:, :2], axis=0).T) > 0.05]
+    moves = [0]
+    for index in range(1, len(poses)):
+        if np.hypot(*(poses[index, :2] - poses[moves[-1], :2])) > 0.05:  # since the last one kept, however slowly
+            moves.append(index)
     if np.hypot(*np.diff(poses[moves, :2], axis=0).T).sum() < parked_m:
         return None
     ahead, lanes = _run_out(road, poses[-1])
@@ -101,40 +104,49 @@ def _limit_mps(lane: Lane) -> float:
     return UNKNOWN_LIMIT_MPS if lane.speed_limit_mps is None else lane.speed_limit_mps
 
 
+def _length_m(pieces: list[FloatArray]) -> float:
+    return sum(float(np.hypot(*np.diff(piece, axis=0).T).sum()) for piece in pieces)
+
+
 def _run_out(road: RoadMap, pose: FloatArray) -> tuple[FloatArray, list[Lane]]:
     """Points (N, 2) that lead on from a pose along its lane and that lane's first successors, and these lanes."""
     for lane in road.lanes_near(pose[:2], ON_PATH_M):
-        points_m = lane.centerline_m
+        points_m = lane.dense_m
         start = int(np.argmin(((points_m - pose[:2]) ** 2).sum(-1)))
         if abs(float(wrap_angle(headings_of(points_m)[start] - pose[2]))) < np.pi / 4:
             lanes, pieces = [lane], [points_m[start + 2 :]]
-            while sum(map(len, pieces)) < RUN_OUT_M and lanes[-1].successor_ids and len(lanes) < 10:
+            while _length_m(pieces) < RUN_OUT_M and lanes[-1].successor_ids and len(lanes) < 10:
                 following = road.lane_by_id.get(lanes[-1].successor_ids[0])
                 if following is None:  # it lies beyond the map's border
                     break
                 lanes.append(following)
-                pieces.append(following.centerline_m)
-            return np.concatenate(pieces), lanes
+                pieces.append(following.dense_m)
+            if any(map(len, pieces)):
+                return np.concatenate(pieces), lanes
+            break  # at the map's border
     straight_m = np.arange(2.0, RUN_OUT_M, 2.0)[:, None]
     return pose[:2] + straight_m * np.array([np.cos(pose[2]), np.sin(pose[2])]), []
 
 
-def stop_pose(road: RoadMap, stop: StopLine) -> tuple[FloatArray, float]:
-    """Where a stop line is (2,), and which way those look who stop there.
+def stop_pose(road: RoadMap, stop: StopLine) -> tuple[FloatArray, float] | None:
+    """Where a stop line is (2,), and which way those look who stop there; None where the map knows too little.
 
     A map that knows no more than its lanes puts it where the first of them enters a junction, or else ends.
     """
+    lane = next((road.lane_by_id[i] for i in stop.lane_ids if i in road.lane_by_id), None)
     if stop.line_m is not None:
         place_m = stop.line_m.mean(axis=0)
     elif stop.point_m is not None:
         place_m = stop.point_m
+    elif lane is None:
+        return None
     else:
-        lane = road.lane_by_id[stop.lane_ids[0]]
         index = 0 if lane.in_intersection else -1
         return lane.centerline_m[index], float(headings_of(lane.centerline_m)[index])
     if stop.heading_rad is not None:
         return place_m, stop.heading_rad
-    lane = road.lane_by_id[stop.lane_ids[0]]
+    if lane is None:
+        return None
     nearest = int(np.argmin(((lane.centerline_m - place_m) ** 2).sum(-1)))
     return place_m, float(headings_of(lane.centerline_m)[nearest])
 
@@ -145,7 +157,10 @@ def _stops_on(
     """Distances (S,) along the points at which the given stop lines are met, nearest first, and their indices."""
     found: list[tuple[float, int]] = []
     for index, stop in stops:
-        place_m, heading_rad = stop_pose(road, stop)
+        pose = stop_pose(road, stop)
+        if pose is None:
+            continue
+        place_m, heading_rad = pose
         ahead = np.array([np.cos(heading_rad), np.sin(heading_rad)])
         along_m = np.abs((points_m - place_m) @ ahead)
         meets = ((points_m - place_m) ** 2).sum(-1) < beside_m**2

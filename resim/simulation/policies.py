@@ -27,8 +27,9 @@ class LogReplay:
 
     def act(self, observation: Observation) -> Trajectory:
         """The log's rear axle from now on."""
-        poses = self.scene.ego_axle_poses()[observation.step :]
-        return Trajectory(poses=poses, times_s=observation.dt_s * np.arange(len(poses)))
+        known = np.flatnonzero(self.scene.ego.valid[observation.step :])
+        poses = self.scene.ego_axle_poses()[observation.step + known]
+        return Trajectory(poses=poses, times_s=observation.dt_s * known)
 
 
 @dataclass

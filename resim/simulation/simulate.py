@@ -31,7 +31,8 @@ class Drive:
     intended, in the ego frame where the round begins: the same driver's controls as if nothing had been hit. A
     collision stops the ego for good, so every round that begins after it commands standing still.
     ``executed_waypoints`` (8, 3) is what was driven in the first; it differs from ``waypoints`` only after a collision.
-    ``history_poses`` (H, 3) are those up to t = 0, in its frame. ``infractions`` are of the whole drive.
+    ``history_poses`` (H, 3) are those up to t = 0, in its frame, NaN where the log has no ego. ``infractions`` are of
+    the whole drive.
     """
 
     scene: Scene
@@ -60,7 +61,7 @@ def ego_steering_rad(scene: Scene, step: int) -> float:
     """The angle of the ego's front wheels: as logged, else what turns it so in the step before; straight at rest."""
     if scene.ego_steer_rad is not None:
         return float(scene.ego_steer_rad[step])
-    if step == 0:
+    if step == 0 or not scene.ego.valid[step - 1]:
         return 0.0
     before, now = scene.ego_axle_poses()[step - 1 : step + 1]
     motion = to_frame(now, before)
@@ -80,7 +81,7 @@ class Simulation:
     def __init__(self, scene: Scene, *, mode: Mode = "reactive", step: int | None = None) -> None:
         self.scene, self.vehicle = scene, scene.ego_vehicle
         self.first_step = scene.now_step if step is None else step
-        if not scene.ego.valid[self.first_step]:
+        if not (0 <= self.first_step < scene.num_steps and scene.ego.valid[self.first_step]):
             raise ValueError(f"scene {scene.scene_id}: the log has no ego at step {self.first_step}")
         self.route = ego_route(scene)
         self.traffic = Traffic(scene, mode=mode, step=self.first_step)
@@ -103,7 +104,8 @@ class Simulation:
         self.intended = self.state.copy()
         self.contact: Contact | None = None
         # Where a driver at the wheel would have found itself one step ago (see Observation.along_m).
-        self.along_m = self.route.find(scene.ego_axle_poses()[max(step - 1, 0)])
+        before = step - 1 if step > 0 and scene.ego.valid[step - 1] else step
+        self.along_m = self.route.find(scene.ego_axle_poses()[before])
         self._has_stopped = np.zeros(len(self.route.stop_m), dtype=bool)
         self.boxes: Boxes = self.traffic.boxes()
         self._observation: Observation | None = None
@@ -120,7 +122,7 @@ class Simulation:
                 scene_id=scene.scene_id,
                 step=self.step_index,
                 dt_s=scene.dt_s,
-                ego_state=self.intended,
+                ego_state=self.intended.copy(),
                 vehicle=self.vehicle,
                 road=scene.road,
                 route=route,
@@ -273,7 +275,8 @@ def recorded_scene(scene: Scene, recording: Recording, first_step: int) -> Scene
         old = tracks[index]
         intent = old.intent
         if intent is not None:
-            intent = replace(intent, along_m=np.r_[intent.along_m[kept], recording.along_way_m[:, row]])
+            along_m = recording.along_way_m[:, row]  # NaN where the log was replayed: then nobody acts on it any more
+            intent = None if np.isnan(along_m).any() else replace(intent, along_m=np.r_[intent.along_m[kept], along_m])
         tracks[index] = replace(
             old,
             poses=np.concatenate([old.poses[kept], poses[:, row]]),
@@ -284,12 +287,14 @@ def recorded_scene(scene: Scene, recording: Recording, first_step: int) -> Scene
             intent=intent,
         )
     tracks[scene.ego_index] = _ego_track(scene, recording, kept, end)
-    steer_rad = np.zeros(first_step) if scene.ego_steer_rad is None else scene.ego_steer_rad[kept]
+    steer_rad = None  # where the history's is not known, that of the rest alone is of no use
+    if scene.ego_steer_rad is not None:
+        steer_rad = np.r_[scene.ego_steer_rad[kept], recording.executed[:, 4]]
     return replace(
         scene,
         tracks=tuple(tracks),
         light_states=scene.light_states[:, :end],
-        ego_steer_rad=np.r_[steer_rad, recording.executed[:, 4]],
+        ego_steer_rad=steer_rad,
         timestamps_s=None if scene.timestamps_s is None else scene.timestamps_s[:end],
     )
 
@@ -331,7 +336,8 @@ def judged_drive(simulation: Simulation, recording: Recording, name: str) -> Dri
         states = executed if recording.collided[start] else recording.intended
         paths.append(to_frame(states[start + steps, :3], executed[start, :3]))
     made = recorded_scene(scene, recording, now)
-    history = scene.ego_axle_poses()[: now + 1]
+    log = scene.ego_axle_poses()
+    history = np.where(scene.ego.valid[:, None], log, np.nan)[: now + 1]
     return Drive(
         scene=made,
         driver=name,
@@ -339,7 +345,7 @@ def judged_drive(simulation: Simulation, recording: Recording, name: str) -> Dri
         executed_waypoints=to_frame(executed[steps, :3], executed[0, :3]).astype(np.float32),
         history_poses=to_frame(history, history[-1]).astype(np.float32),
         infractions=judge(
-            made, first_step=now, contact=simulation.contact, reference_m=driven_m(scene.ego_axle_poses()[now:])
+            made, first_step=now, contact=simulation.contact, reference_m=driven_m(log[now:][scene.ego.valid[now:]])
         ),
     )
 

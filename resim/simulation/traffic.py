@@ -3,7 +3,7 @@
 Others are the scene's tracks without the ego, in their order (A of them).
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ SIDE_MARGIN_M = 0.25
 REACH_M = 60.0  # as the crow flies, nothing further away is on the way ahead
 PREDICTIONS_S = (1.0, 2.0)  # where those with right of way will be
 LANE_WIDTH_M = 3.5  # of lanes whose width the map does not know
-REPLAY_STRIDE = 5  # steps of a log between the places at which a replayed one is looked for on lanes
+REPLAY_S = 0.5  # time between the places at which a replayed one is looked for on lanes
 NEAR_M = 8.0  # no lane point further away matters to something that stands
 LEVEL_M = 3.0  # nothing meets across more height than this
 STOPPED_MPS = 0.3  # slower than this, at most STOP_ZONE_M before a stop sign, counts as having stopped there
@@ -100,10 +100,14 @@ class Traffic:
     """
 
     def __init__(self, scene: Scene, *, mode: Mode, step: int) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode {mode!r}: choose one of {', '.join(get_args(Mode))}")
         self.scene, self.tracks = scene, scene.others()
         self.count = len(self.tracks)
         self.size_m = np.array([[t.length_m, t.width_m] for t in self.tracks]).reshape(-1, 2)
         self.kind = np.array([int(t.kind) for t in self.tracks], np.int64)
+        for array in (self.size_m, self.kind):  # observations hand them out
+            array.flags.writeable = False
         self._log_poses = np.array([t.poses for t in self.tracks]).reshape(self.count, scene.num_steps, 3)
         self._log_velocity = np.array([t.velocity_mps for t in self.tracks]).reshape(self.count, scene.num_steps, 2)
         self._log_valid = np.array([t.valid for t in self.tracks], bool).reshape(self.count, scene.num_steps)
@@ -173,13 +177,13 @@ class Traffic:
         lanes = self.scene.road.lanes
         if not lanes or not len(rest):
             return rest
-        points_m = np.concatenate([lane.centerline_m for lane in lanes])
+        points_m = np.concatenate([lane.dense_m for lane in lanes])
         half_m = np.concatenate(
-            [np.full(len(la.centerline_m), (LANE_WIDTH_M if la.width_m is None else la.width_m) / 2) for la in lanes]
+            [np.full(len(la.dense_m), (LANE_WIDTH_M if la.width_m is None else la.width_m) / 2) for la in lanes]
         )
-        found = []
+        found, stride = [], max(1, round(REPLAY_S / self.scene.dt_s))
         for index in rest:
-            places_m = np.unique(self._log_poses[index][self._log_valid[index], :2][::REPLAY_STRIDE], axis=0)
+            places_m = np.unique(self._log_poses[index][self._log_valid[index], :2][::stride], axis=0)
             near = np.abs(points_m - places_m.mean(axis=0)).max(-1) if len(places_m) == 1 else np.zeros(len(points_m))
             chosen = near < NEAR_M
             apart_m = np.linalg.norm(points_m[chosen, None] - places_m, axis=-1) - half_m[chosen, None]

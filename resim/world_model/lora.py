@@ -83,6 +83,8 @@ def adapter_settings(folder: Path) -> tuple[int, float]:
     if metadata is None or LORA_ADAPTER_METADATA_KEY not in metadata:
         raise ValueError(f"{file} has no {LORA_ADAPTER_METADATA_KEY}, so its alpha is unknown: save it with diffusers")
     settings = json.loads(metadata[LORA_ADAPTER_METADATA_KEY])
+    if not {"transformer.r", "transformer.lora_alpha"} <= settings.keys():
+        raise ValueError(f"{file} does not say the rank and alpha of a transformer's adapter: save it with diffusers")
     return settings["transformer.r"], settings["transformer.lora_alpha"]
 
 

@@ -44,7 +44,7 @@ class Follower:
         light_states: NDArray[np.int8],
     ) -> Moment:
         """The moment of the next step; ``speed_mps`` (A,) may have either sign."""
-        speed_mps = np.abs(speed_mps)
+        speed_mps = np.where(valid, np.abs(speed_mps), 0.0)  # rows that are not valid may be NaN
         before_mps = speed_mps if self._before_mps is None else self._before_mps
         self._before_mps = speed_mps
         self._gone = self._gone + speed_mps

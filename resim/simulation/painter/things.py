@@ -34,9 +34,10 @@ def build_meshes(scene: Scene, palette: Palette) -> Meshes:
     ):
         if group := [item for item in others if item[1].kind == kind]:
             builder(build, *_unzip(group))
-    lamps = [(i, s) for i, s in enumerate(scene.road.stops) if s.kind == StopKind.LIGHT and s.lamp_m is not None]
+    lights = [(i, s) for i, s in enumerate(scene.road.stops) if s.kind == StopKind.LIGHT and s.lamp_m is not None]
+    lamps = [(i, s, pose[1]) for i, s in lights if (pose := stop_pose(scene.road, s)) is not None]
     if lamps:
-        _lights(build, scene, lamps)
+        _lights(build, lamps)
     if scene.scenery is not None and scene.scenery.buildings:
         _buildings(build, scene.scenery.buildings)
     if scene.scenery is not None and scene.scenery.trees:
@@ -180,13 +181,13 @@ def _statics(build: MeshBuilder, index: NDArray[np.int64], tracks: list[Track]) 
         build.box(own, (-x, x), (-y, y), (low * h, high * h), colour)
 
 
-def _lights(build: MeshBuilder, scene: Scene, lamps: list[tuple[int, StopLine]]) -> None:
+def _lights(build: MeshBuilder, lamps: list[tuple[int, StopLine, float]]) -> None:
     """Poles, dark housings, and three lamps each, seen by the traffic that the light governs."""
-    places_m = [stop.lamp_m for _, stop in lamps if stop.lamp_m is not None]
+    places_m = [stop.lamp_m for _, stop, _ in lamps if stop.lamp_m is not None]
     z = np.array([place_m[2] for place_m in places_m])
-    headings_rad = [stop_pose(scene.road, stop)[1] for _, stop in lamps]
+    headings_rad = [heading_rad for _, _, heading_rad in lamps]
     poses = np.array([[*place_m[:2], turn] for place_m, turn in zip(places_m, headings_rad, strict=True)])
-    own = build.own(poses, np.full(len(lamps), 1.5), light=np.array([index for index, _ in lamps], np.int64))
+    own = build.own(poses, np.full(len(lamps), 1.5), light=np.array([index for index, _, _ in lamps], np.int64))
     build.limb(own, (0.1, 0, 0, 0), (0.1, 0, z, 0), 0.22, (70, 74, 76))
     build.box(own, (-0.3, 0.3), (-0.5, 0.5), (z - 1.2, z + 1.2), (36, 38, 38), "blrf")
     for state, offset_m in ((LightState.RED, 0.75), (LightState.YELLOW, 0.0), (LightState.GREEN, -0.75)):
