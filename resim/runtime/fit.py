@@ -80,6 +80,8 @@ def fit(
 ) -> dict[str, float]:
     """Train ``model``, or continue, and write it to ``output_dir/model``; returns the last held-out measurement.
 
+    A finished run is left as it is and returns {}.
+
     Args:
         model: its config says what network it is.
         config: the run.
