@@ -27,7 +27,7 @@ LANE_WIDTH_M = 3.5  # of lanes whose width the map does not know
 REPLAY_S = 0.5  # time between the places at which a replayed one is looked for on lanes
 NEAR_M = 8.0  # no lane point further away matters to something that stands
 LEVEL_M = 3.0  # nothing meets across more height than this
-STOPPED_MPS = 0.3  # slower than this, at most STOP_ZONE_M before a stop sign, counts as having stopped there
+STOPPED_MPS = 0.1  # slower than this, at most STOP_ZONE_M before a stop sign, counts as having stopped there
 STOP_ZONE_M = 4.0
 Mode = Literal["reactive", "replay"]
 
