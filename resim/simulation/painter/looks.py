@@ -109,7 +109,8 @@ def mixed(first: Colour, second: Colour, amount: float | FloatArray) -> FloatArr
 
 def lattice(seed: int, first_x: int, first_y: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Random values (rows = y, columns = x) of the infinite integer lattice ``seed``: a pure function of the corner."""
-    y, x = np.mgrid[first_y : first_y + shape[0], first_x : first_x + shape[1]].astype(np.uint32)
+    y = np.arange(first_y, first_y + shape[0]).astype(np.uint32)[:, None]
+    x = np.arange(first_x, first_x + shape[1]).astype(np.uint32)
     h = x * np.uint32(0x9E3779B1) ^ y * np.uint32(0x85EBCA77) ^ np.uint32(seed & 0xFFFFFFFF)
     for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39), (15, 1)):
         h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
