@@ -78,9 +78,7 @@ def fit(
     data_settings: Mapping[str, Any],
     inputs: Iterable[Path],
 ) -> dict[str, float]:
-    """Train ``model``, or continue, and write it to ``output_dir/model``; returns the last held-out measurement.
-
-    A finished run is left as it is and returns {}.
+    """Train ``model``, or go on, and write it to ``output_dir/model``; returns the last measurement, {} if it was done.
 
     Args:
         model: its config says what network it is.
