@@ -12,7 +12,6 @@ import numpy as np
 from resim.datatypes.vehicle import Vehicle
 
 Array = Any  # of the namespace xp
-STATE_SIZE = 5
 
 
 def limit_control(

@@ -18,12 +18,11 @@ from resim.datatypes.clip import NUM_HISTORY_FRAMES
 from resim.metrics.pixels import difference_grey_levels
 from resim.report.overlay import enlarge, side_by_side
 from resim.report.page import Report, line_plot
-from resim.runtime.machine import as_text, machine
+from resim.runtime.machine import GIB, as_text, machine
 from resim.world_model.latents import decode_latents, encode_frames
 from resim.world_model.pipeline import ReSimPipeline
 from resim.world_model.vae import psnr_db
 
-GIB = 2**30
 CLIPS_AT_ONCE = 4  # on a CPU, a single small clip takes PyTorch's slow 3D convolution
 
 
